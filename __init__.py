@@ -1,0 +1,1 @@
+"""CODE: Confident ODE Editing, as a ComfyUI node pack and as a library."""
