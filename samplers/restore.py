@@ -27,6 +27,7 @@ def restore(
     temperature=1.0,
     clip=None,
     solver="ab2",
+    encoder=None,
     samples=1,
     start_noise=True,
 ):
@@ -36,8 +37,9 @@ def restore(
     denoised picture, without it the state at the last level is returned. seed: result i draws with seed + i, or a list
     of one seed for each. samples: results for each picture from one encoding; sample j of picture i is i * samples + j.
     step, updates, blocks, decay, temperature: see `langevin`; with 0 updates there are none. clip: a `ConfidenceClip`,
-    used while encoding. solver: a name in SOLVERS. start_noise: start from x + sigma_min n, as the network has seen it,
-    rather than from x.
+    used while encoding. solver: a name in SOLVERS. encoder: encoder(x, sigma), the denoiser to encode with where it is not
+    `model`: guidance and a label belong to the way down. start_noise: start from x + sigma_min n, as the network has seen
+    it, rather than from x.
 
     Returns (B * samples, C, H, W), float32, or float64 if given. Raises ValueError where that is not finite. Network
     calls: `restore_calls`.
@@ -52,7 +54,7 @@ def restore(
     if start_noise:
         x = x + up[0].item() * seeded_noise(seeds[::samples], START)(x, 0)
 
-    x = solve(model, x, up, extra_args, callback, clip=clip)
+    x = solve(encoder or model, x, up, None if encoder else extra_args, callback, clip=clip)
     x, extra_args = _repeated(x, samples), {name: _repeated(value, samples) for name, value in extra_args.items()}
     if updates:
         noise_sampler = seeded_noise(seeds, LANGEVIN)

@@ -1,0 +1,168 @@
+"""The commands and their options. What they do is imported when they run, so that --help is quick."""
+
+import contextlib
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .settings import SOLVERS, SPACINGS, Settings
+
+DEFAULT = Settings()
+
+app = typer.Typer(
+    help="Restores damaged pictures with a diffusion model, by Confident ODE Editing (CODE).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+priors_app = typer.Typer(help="Lists the priors that there are, and converts old weights to safetensors.")
+app.add_typer(priors_app, name="priors")
+
+
+@contextlib.contextmanager
+def one_sentence():
+    """End a command with one sentence on stderr: exit code 2 where something is wrong with the input, 130 on Ctrl-C."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def option(panel, help, *names):
+    return typer.Option(*names, help=help, rich_help_panel=panel)
+
+
+look = partial(option, "Fidelity and realism")
+results = partial(option, "Results")
+numerics = partial(option, "Solver")
+
+
+@app.command()
+def restore(
+    photos: Annotated[list[Path], typer.Argument(help="The damaged pictures, of any kind and shape.")],
+    output: Annotated[Path, results("The folder for the results, made if it is not there.", "-o", "--output")],
+    prior: Annotated[
+        str, look("What good pictures look like: a bundled prior, a diffusers folder, or a hub id.", "-p", "--prior")
+    ] = "flowers32",
+    depth: Annotated[
+        str,
+        look(
+            "How far into the noise to go: a fraction (0.4), a timestep (t=400) or a noise level (sigma=1.2). Deeper "
+            "looks more real and stays less faithful to the photo (L)."
+        ),
+    ] = str(DEFAULT.depth),
+    step_size: Annotated[
+        float, look("Size of an update. Larger repairs more and keeps less of the photo (ε).")
+    ] = DEFAULT.step_size,
+    updates: Annotated[
+        int, look("Updates towards likely pictures. More look more real and keep less; 0 makes none (N).")
+    ] = DEFAULT.updates,
+    blocks: Annotated[
+        int, look("Blocks of updates, each ending in one that takes noise out: more look smoother (K).")
+    ] = DEFAULT.blocks,
+    decay: Annotated[
+        float, look("What the step size is multiplied by after a block. Smaller keeps more of the photo (γ).")
+    ] = DEFAULT.decay,
+    temperature: Annotated[
+        float, look("Chance in the updates. 1 gives texture and variety, 0 the smoothest picture (T).")
+    ] = DEFAULT.temperature,
+    eta: Annotated[
+        float, look("Width of the confidence clip. Smaller removes more damage, and more of strong colours (η).")
+    ] = DEFAULT.eta,
+    clip: Annotated[
+        bool,
+        look(
+            "Clip what can be no picture with noise. Without it more of the photo stays, damage included.",
+            "--clip/--no-clip",
+        ),
+    ] = DEFAULT.clip,
+    label: Annotated[
+        str | None, look("What the photo shows, a class by name or number, if the prior knows classes.")
+    ] = DEFAULT.label,
+    guidance: Annotated[
+        float, look("Pull towards the label. Above 1 it shows more clearly, and the photo less.")
+    ] = DEFAULT.guidance,
+    samples: Annotated[
+        int, results("Results for each photo, of different chance.", "-n", "--samples")
+    ] = DEFAULT.samples,
+    seed: Annotated[int, results("The same seed gives the same result.")] = DEFAULT.seed,
+    fit: Annotated[
+        str,
+        results(
+            "How a photo becomes the prior's square: crop to its centre, pad its edges (cut off again) or stretch "
+            "(stretched back)."
+        ),
+    ] = "crop",
+    compare: Annotated[str | None, results("Also restore with another method: sdedit.")] = None,
+    sdedit_depth: Annotated[str | None, results("A depth for SDEdit, if not the same.")] = DEFAULT.sdedit_depth,
+    steps: Annotated[
+        int, numerics("Steps up, and as many down. More keep the photo more exactly and take longer.")
+    ] = DEFAULT.steps,
+    spacing: Annotated[str, numerics(f"Where the steps lie: {', '.join(SPACINGS)}.")] = DEFAULT.spacing,
+    solver: Annotated[
+        str, numerics(f"{', '.join(SOLVERS)}. At the same steps euler, which is DDIM, keeps less of the photo.")
+    ] = DEFAULT.solver,
+    threshold: Annotated[
+        bool,
+        numerics("Hold predicted pictures in range. Without it colours can burn.", "--threshold/--no-threshold"),
+    ] = DEFAULT.threshold,
+    device: Annotated[str, numerics("auto, cpu or cuda. auto takes a GPU where there is one.")] = "auto",
+):
+    """Restore damaged photos: each gives a picture, a sheet to compare, and a report in JSON."""
+    with one_sentence():
+        if compare not in (None, "sdedit"):
+            raise ValueError(f"There is no method {compare!r} to compare with: take sdedit.")
+        settings = Settings(
+            depth=depth,
+            steps=steps,
+            spacing=spacing,
+            solver=solver,
+            step_size=step_size,
+            updates=updates,
+            blocks=blocks,
+            decay=decay,
+            temperature=temperature,
+            clip=clip,
+            eta=eta,
+            threshold=threshold,
+            label=label,
+            guidance=guidance,
+            samples=samples,
+            seed=seed,
+            sdedit=compare == "sdedit",
+            sdedit_depth=sdedit_depth,
+        )
+        from .photos import restore_photos
+
+        failed = restore_photos(photos, output, prior, settings, fit, device)
+    raise typer.Exit(2 if failed else 0)
+
+
+@priors_app.callback(invoke_without_command=True)
+def priors(context: typer.Context):
+    """List the bundled priors, and those of the paper that can be fetched."""
+    if context.invoked_subcommand is None:
+        with one_sentence():
+            from .priors import print_priors
+
+            print_priors()
+
+
+@priors_app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A pickled weight file (.bin), a folder with one, or a hub id.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make, not there yet.")],
+):
+    """Make a folder with safetensors weights of a prior with pickled ones, without running any code from it."""
+    with one_sentence():
+        from ..priors.convert import convert
+
+        folder = convert(source, output)
+    print(f"{folder} is ready: confident-ode restore PHOTO -o DIR --prior {folder}")

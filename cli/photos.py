@@ -1,0 +1,167 @@
+"""Restoring picture files: results, a sheet and a report of each, and one sentence for each that cannot be restored."""
+
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..evaluation.metrics import or_none, psnr, ssim
+from ..priors.loading import load
+from .pictures import FITS, fit, read, save, save_text, to_image
+from .restore import plan, run
+from .sheets import Cell, contact_sheet
+
+
+def restore_photos(paths, folder, prior, settings, how="crop", device="auto"):
+    """Restore picture files into `folder`; the number of those that failed, each named in a sentence on stderr.
+
+    prior: a name, folder or hub id. Raises ValueError or OSError, before any picture, where anything else is wrong.
+    """
+    if how not in FITS:
+        raise ValueError(f"The fit {how!r} is unknown: take one of {', '.join(FITS)}.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    prior = load(prior, device)
+    planned = plan(prior, settings)
+    make_folder(folder)
+    errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    for warning in planned.warnings:
+        errors.print(f"Warning: {warning}")
+    failed = 0
+    with _progress(errors) as bar:
+        task = bar.add_task("", total=planned.all_calls * len(paths))
+        for i, (path, stem) in enumerate(zip(paths, stems(paths, folder, settings.samples), strict=True)):
+            bar.update(task, description=path.name, completed=i * planned.all_calls)
+            try:
+                print(
+                    restore_photo(path, folder, stem, prior, planned, settings, how, lambda: bar.advance(task)),
+                    flush=True,
+                )
+                continue
+            except (ValueError, OSError) as error:
+                sentence = str(error) if str(path) in str(error) else f"{path}: {error}"
+            except torch.cuda.OutOfMemoryError:
+                sentence = f"{path}: the GPU has too little memory for this: take fewer samples or --device cpu."
+            failed += 1
+            errors.print(sentence)
+        bar.update(task, completed=planned.all_calls * len(paths))
+    return failed
+
+
+def restore_photo(path, folder, stem, prior, planned, settings, how, on_call):
+    """Restore one picture file, write its results, sheet and report, and return a line that says what was made."""
+    picture, fitted = fit(read(path), prior.size, how, prior.channels)
+    result = run(prior, picture, settings, on_call)
+    code, sdedit = _scores(result, picture), result.sdedit and _scores(result.sdedit, picture)
+    pictures, sheet, report = result_names(stem, settings.samples)
+    facts = {
+        "input": str(path),
+        "input_size": fitted.size,
+        "fit": how,
+        "output": pictures,
+        "output_size": fitted.shape,
+        "prior": prior.name,
+        "device": str(prior.device),
+        "settings": asdict(settings),
+        "timestep": planned.timestep,
+        "sigma": planned.sigma,
+        "clipped": result.clipped[0] if result.clipped else None,
+        "code": code,
+        "sdedit": sdedit,
+        "version": version("confident-ode"),
+    }
+    for name, restored in zip(pictures, result.pictures, strict=True):
+        save(fitted.undo(to_image(restored)), folder / name)
+    save(_sheet(path.name, prior, picture, result, code, sdedit, fitted), folder / sheet)
+    save_text(json.dumps(facts, indent=2, allow_nan=False, ensure_ascii=False) + "\n", folder / report)
+    size = "×".join(str(side) for side in fitted.shape)
+    return (
+        f"{path} -> {folder / stem}_*: {len(pictures)} restored, fitted by {how}, {size} pixels; "
+        f"{result.nfe} network calls, {result.seconds:.1f} s"
+    )
+
+
+def stems(paths, folder, samples):
+    """A name for each input's results, its own where that is free: no two share one, and none names an input's file."""
+    inputs = {str(place).casefold() for path in paths for place in (path.absolute(), path.resolve())}
+    folder, taken = folder.resolve(), set()
+
+    def free(stem):
+        files = [
+            name for names in result_names(stem, samples) for name in ([names] if isinstance(names, str) else names)
+        ]
+        return stem.casefold() not in taken and not inputs & {str(folder / name).casefold() for name in files}
+
+    for path in paths:
+        stem, count = path.stem, 1
+        while not free(stem):
+            count += 1
+            stem = f"{path.stem}_{count}"
+        taken.add(stem.casefold())
+        yield stem
+
+
+def result_names(stem, samples):
+    """([restored pictures], sheet, report): the names of an input's results."""
+    numbers = [""] if samples == 1 else [f"_{i + 1}" for i in range(samples)]
+    return [f"{stem}_restored{number}.png" for number in numbers], f"{stem}_sheet.png", f"{stem}.json"
+
+
+def make_folder(folder):
+    """Make the folder, or raise OSError with one sentence where it cannot be made or written in."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except FileExistsError:
+        raise OSError(f"{folder} is a file: give a folder for the results.") from None
+    except OSError as failed:
+        reason = os.strerror(failed.errno).lower()
+        raise OSError(f"{folder} cannot be used for the results: {reason}.") from None
+
+
+def _scores(result, picture):
+    inputs = picture.expand_as(result.pictures)
+    return {
+        "nfe": result.nfe,
+        "seconds": round(result.seconds, 3),
+        "psnr_to_input": [or_none(value) for value in psnr(result.pictures, inputs)],
+        "ssim_to_input": [or_none(value) for value in ssim(result.pictures, inputs)],
+    }
+
+
+def _sheet(title, prior, picture, result, code, sdedit, fitted):
+    def cells(pictures, scores):
+        for i, restored in enumerate(pictures):
+            ratio = scores["psnr_to_input"][i]
+            to_input = "same as input" if ratio is None else f"{ratio:.1f} dB to input"
+            lines = (to_input, f"SSIM {scores['ssim_to_input'][i]:.3f}", f"{scores['nfe']} calls")
+            yield Cell(fitted.undo(to_image(restored)), lines)
+
+    columns = {"CODE": cells(result.pictures, code)}
+    if sdedit:
+        columns["SDEdit"] = cells(result.sdedit.pictures, sdedit)
+    rows = [[None, *row] for row in zip(*columns.values(), strict=True)]
+    rows[0][0] = Cell(
+        fitted.undo(to_image(picture)), ("{} x {} pixels".format(*fitted.size), f"fitted by {fitted.how}")
+    )
+    return contact_sheet(["Input", *columns], rows, f"{title}, restored with {Path(prior.name).name}")
+
+
+def _progress(console):
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TextColumn("calls"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )

@@ -1,0 +1,290 @@
+import json
+import os
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from confident_ode.cli import photos, pictures
+from confident_ode.cli.pictures import read
+from confident_ode.cli.settings import Settings
+from confident_ode.priors.loading import WEIGHTS, bundled, load
+from PIL import Image
+from prior.tiny import write_prior
+from safetensors.torch import save_file
+
+QUICK = ("--steps", 4, "--updates", 4, "--blocks", 2)
+
+
+@pytest.fixture
+def restore(command, prior_folder, tmp_path):
+    """restore(*photos and options) -> the result of restoring them into tmp_path / "out", quickly."""
+
+    def restored(*arguments, prior=prior_folder, output=tmp_path / "out"):
+        return command("restore", *arguments, "-o", output, "--prior", prior, *QUICK)
+
+    return restored
+
+
+def only_sentence(result):
+    """The one sentence on stderr of a command that failed."""
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].endswith(".")
+    return lines[0]
+
+
+def files(folder):
+    return sorted(os.listdir(folder))
+
+
+def test_a_photo_gives_a_picture_a_sheet_and_a_report(restore, photo, tmp_path, prior_folder):
+    path = photo()
+    before = path.read_bytes()
+    result = restore(path)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert files(tmp_path / "out") == ["photo.json", "photo_restored.png", "photo_sheet.png"]
+    assert Image.open(tmp_path / "out" / "photo_restored.png").size == (16, 16)
+    assert Image.open(tmp_path / "out" / "photo_sheet.png").width > 2 * 200
+    assert path.read_bytes() == before
+    assert str(path) in result.stdout
+
+
+def test_the_report_is_complete(restore, photo, tmp_path, prior_folder):
+    path = photo(size=(40, 24))
+    restore(
+        path,
+        "--samples",
+        3,
+        "--compare",
+        "sdedit",
+        "--fit",
+        "stretch",
+        "--label",
+        "dog",
+        "--seed",
+        5,
+        "--depth",
+        "t=300",
+    )
+    report = json.loads((tmp_path / "out" / "photo.json").read_text(encoding="utf-8"))
+    assert report["input"] == str(path)
+    assert report["input_size"] == [40, 24]
+    assert report["output_size"] == [27, 16]
+    assert (report["fit"], report["prior"], report["device"]) == ("stretch", str(prior_folder), "cpu")
+    assert report["settings"].keys() == asdict(Settings()).keys()
+    assert report["settings"]["seed"] == 5
+    assert report["timestep"] == 300
+    assert report["sigma"] == pytest.approx(load(prior_folder).levels.sigma(300).item())
+    assert 0 <= report["clipped"] <= 1
+    # ab2: 4 + 1 up, 5 + 1 down; 4 updates and 2 that end a block
+    assert report["code"]["nfe"] == report["sdedit"]["nfe"] == 17
+    for method in ("code", "sdedit"):
+        assert report[method]["seconds"] >= 0
+        for score in ("psnr_to_input", "ssim_to_input"):
+            assert len(report[method][score]) == 3
+            assert all(np.isfinite(report[method][score]))
+    assert report["output"] == [f"photo_restored_{i}.png" for i in (1, 2, 3)]
+    for name in report["output"]:
+        assert Image.open(tmp_path / "out" / name).size == (27, 16)
+    assert report["version"]
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_any_picture_is_restored(restore, photo, tmp_path, fit):
+    ramp = np.linspace(0, 65535, 40 * 24).astype(np.uint16).reshape(24, 40)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    given = [
+        photo("alpha.png", mode="RGBA"),
+        photo("grey.png", mode="L"),
+        photo("turned.jpg", exif=exif),
+        photo("large.webp", size=(300, 500)),
+        photo("print.tif", mode="CMYK"),
+        tmp_path / "deep.png",
+    ]
+    result = restore(*given, "--fit", fit)
+    assert (result.exit_code, result.stderr) == (0, "")
+    shapes = {"crop": (16, 16), "pad": (10, 16), "stretch": (16, 27)}
+    assert Image.open(tmp_path / "out" / "turned_restored.png").size == shapes[fit]
+    for path in given:
+        assert (tmp_path / "out" / f"{path.stem}.json").exists()
+
+
+def test_bad_pictures_are_named_and_the_others_restored(restore, photo, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    cut = photo("cut.jpg", size=(200, 100))
+    cut.write_bytes(cut.read_bytes()[:1500])
+    one = photo("one.png", size=(1, 1))
+    good = [photo("good.png"), photo("too.png")]
+    result = restore(tmp_path / "none.png", good[0], tmp_path / "text.png", cut, one, tmp_path, good[1])
+    assert result.exit_code == 2
+    named = result.stderr.splitlines()
+    assert len(named) == 5
+    wanted = ["is not there", "not a picture", "damaged or cut off", "1×1 pixels", "is a folder"]
+    for line, words in zip(named, wanted, strict=True):
+        assert words in line
+    assert [name for name in files(tmp_path / "out") if "_restored" in name] == [
+        "good_restored.png",
+        "too_restored.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--depth", "0"), "depth 0 is no fraction"),
+        (("--depth", "1.5"), "depth 1.5 is no fraction"),
+        (("--depth", "-0.4"), "depth -0.4 is no fraction"),
+        (("--depth", "deep"), "depth 'deep' is not understood"),
+        (("--step-size", "-0.001"), "step size is -0.001"),
+        (("--step-size", "1.9"), "unstable at this depth"),
+        (("--label", "fish"), "take one of cat, dog"),
+        (("--guidance", "3"), "needs a class"),
+        (("--solver", "rk4"), "take one of ab2"),
+        (("--fit", "squash"), "take one of crop"),
+        (("--compare", "magic"), "take sdedit"),
+        (("--device", "abacus"), "device 'abacus'"),
+        (("--eta", "-1"), "eta is -1"),
+        (("--samples", "0"), "samples is 0"),
+    ],
+)
+def test_wrong_settings_stop_before_any_picture(restore, photo, tmp_path, options, words):
+    assert words in only_sentence(restore(photo(), *options))
+    assert not (tmp_path / "out").exists()
+
+
+def spoilt(folder, content):
+    write_prior(folder)
+    (folder / "unet" / WEIGHTS).write_bytes(content)
+    return folder
+
+
+def test_bad_priors_stop_before_any_picture(restore, photo, tmp_path):
+    corrupt = spoilt(tmp_path / "corrupt", b"\xff" * 5000)
+    pickled = spoilt(tmp_path / "pickled", b"")
+    torch.save({"a": torch.zeros(1)}, pickled / "unet" / WEIGHTS)
+    assert "damaged or cut off" in only_sentence(restore(photo(), prior=corrupt))
+    assert "pickle under a safetensors name" in only_sentence(restore(photo(), prior=pickled))
+    assert "is no diffusers prior" in only_sentence(restore(photo(), prior=tmp_path))
+    assert "There is no prior 'nothing'" in only_sentence(restore(photo(), prior="nothing"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unusable_folder_stops_before_any_picture(restore, photo, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    assert "is a file" in only_sentence(restore(photo(), output=tmp_path / "file"))
+    assert "cannot be used" in only_sentence(restore(photo(), output=tmp_path / "file" / "below"))
+
+    def denied(dir):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(photos.tempfile, "TemporaryFile", denied)
+    assert "permission denied" in only_sentence(restore(photo()))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_disk_that_fills_up_spares_the_other_pictures(restore, photo, tmp_path, monkeypatch):
+    real = pictures.Path.open
+
+    def filling(path, *arguments, **options):
+        return real(Path("/dev/full") if path.name.startswith(".full") else path, *arguments, **options)
+
+    monkeypatch.setattr(pictures.Path, "open", filling)
+    result = restore(photo("full.png"), photo("good.png"))
+    assert "no space left on device" in only_sentence(result)
+    assert files(tmp_path / "out") == ["good.json", "good_restored.png", "good_sheet.png"]
+
+
+def test_nan_of_the_network_is_one_sentence(restore, photo, tmp_path):
+    tensors = write_prior(tmp_path / "broken")
+    tensors["conv_out.bias"][:] = float("nan")
+    save_file(tensors, tmp_path / "broken" / "unet" / WEIGHTS, {"format": "pt"})
+    sentence = only_sentence(restore(photo(), prior=tmp_path / "broken"))
+    assert "photo.png" in sentence
+    assert "NaN" in sentence
+    assert files(tmp_path / "out") == []
+
+
+def test_a_large_step_is_one_line_of_warning(restore, photo, tmp_path):
+    result = restore(photo("a.png"), photo("b.png"), "--step-size", "0.5")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"Warning: The Langevin step 0\.5 is large .*\.\n", result.stderr)
+
+
+def test_names_never_collide_nor_touch_an_input(restore, photo, tmp_path):
+    out = tmp_path / "out"
+    given = [
+        photo("a/x.png"),
+        photo("b/x.jpg"),
+        photo("b/X.png"),
+        photo("c/x_2.png"),
+        photo("out/y_restored.png"),
+        photo("d/y.png"),
+        photo("a/x.png"),
+    ]
+    before = {path: path.read_bytes() for path in given}
+    result = restore(*given)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert {path: path.read_bytes() for path in given} == before
+    stems = ["x", "x_2", "X_3", "x_2_2", "y_restored", "y_2", "x_4"]
+    assert {json.loads(path.read_text())["input"] for path in out.glob("*.json")} == {str(path) for path in given}
+    made = {f"{stem}{end}" for stem in stems for end in (".json", "_restored.png", "_sheet.png")}
+    assert set(files(out)) == made | {"y_restored.png"}
+
+
+def test_restoring_again_gives_the_same_picture(restore, photo, tmp_path):
+    path, out = photo(), tmp_path / "out" / "photo_restored.png"
+    restore(path)
+    first = out.read_bytes()
+    restore(photo("other.png", size=(30, 30)), path)
+    assert out.read_bytes() == first
+    restore(path, "--seed", 1)
+    assert out.read_bytes() != first
+
+
+def test_no_updates_and_little_depth_keep_the_photo(command, photo, prior_folder, tmp_path):
+    path = photo(size=(16, 16))
+    options = ("--depth", "t=40", "--steps", 40, "--updates", 0, "--no-clip", "--no-threshold")
+    command("restore", path, "-o", tmp_path / "out", "--prior", prior_folder, *options)
+    restored = np.asarray(read(tmp_path / "out" / "photo_restored.png"), float)
+    assert np.abs(restored - np.asarray(read(path), float)).mean() < 12
+
+
+def test_priors_lists_what_there_is(command):
+    result = command("priors")
+    assert result.exit_code == 0
+    for name in bundled():
+        prior = load(name)
+        parameters = sum(weight.numel() for weight in prior.network.parameters())
+        for words in (
+            name,
+            f"{prior.size}×{prior.size}",
+            f"{parameters / 1e6:.2f} M",
+            prior.prediction,
+            prior.classes[-1],
+        ):
+            assert words in result.stdout
+    for hub_id in ("google/ddpm-ema-celebahq-256", "google/ddpm-ema-bedroom-256", "google/ddpm-ema-church-256"):
+        assert hub_id in result.stdout
+
+
+def test_convert_makes_a_prior_that_restores(command, restore, photo, tmp_path):
+    tensors = write_prior(tmp_path / "old", flat=True)
+    (tmp_path / "old" / WEIGHTS).unlink()
+    torch.save(tensors, tmp_path / "old" / "diffusion_pytorch_model.bin")
+    assert "priors convert" in only_sentence(restore(photo(), prior=tmp_path / "old"))
+    result = command("priors", "convert", tmp_path / "old", "-o", tmp_path / "new")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert restore(photo(), prior=tmp_path / "new").exit_code == 0
+    assert "there already" in only_sentence(command("priors", "convert", tmp_path / "old", "-o", tmp_path / "new"))
+
+
+def test_help_speaks_of_fidelity_and_realism(command):
+    page = command("restore", "--help").stdout
+    for words in ("Fidelity and realism", "--depth", "--step-size", "--no-clip", "--compare", "--no-threshold"):
+        assert words in page
