@@ -11,6 +11,7 @@ import typer
 from .settings import SOLVERS, SPACINGS, Settings
 
 DEFAULT = Settings()
+DEMO_SETTINGS = Path(__file__).with_name("demo.toml")
 
 app = typer.Typer(
     help="Restores damaged pictures with a diffusion model, by Confident ODE Editing (CODE).",
@@ -143,6 +144,20 @@ def restore(
 
         failed = restore_photos(photos, output, prior, settings, fit, device)
     raise typer.Exit(2 if failed else 0)
+
+
+@app.command()
+def demo(
+    image: Annotated[Path | None, typer.Argument(help="A photo to damage; without one, a dahlia.")] = None,
+    label: Annotated[str | None, look("What the photo shows, a class of the prior, to guide to.")] = None,
+    settings: Annotated[Path, results("The damages and the settings, in TOML.")] = DEMO_SETTINGS,
+    output: Annotated[Path, results("The folder for the sheet.", "-o", "--output")] = Path("out"),
+):
+    """Damage a photo in several ways, restore each with CODE and with SDEdit, and draw it all on one sheet."""
+    with one_sentence():
+        from .demo import demo
+
+        demo(image, label, settings, output)
 
 
 @priors_app.callback(invoke_without_command=True)

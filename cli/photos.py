@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..evaluation.metrics import or_none, psnr, ssim
 from ..priors.loading import load
 from .pictures import FITS, fit, read, save, save_text, to_image
+from .progress import call_progress
 from .restore import plan, run
 from .sheets import Cell, contact_sheet
 
@@ -34,7 +34,7 @@ def restore_photos(paths, folder, prior, settings, how="crop", device="auto"):
     for warning in planned.warnings:
         errors.print(f"Warning: {warning}")
     failed = 0
-    with _progress(errors) as bar:
+    with call_progress(errors) as bar:
         task = bar.add_task("", total=planned.all_calls * len(paths))
         for i, (path, stem) in enumerate(zip(paths, stems(paths, folder, settings.samples), strict=True)):
             bar.update(task, description=path.name, completed=i * planned.all_calls)
@@ -152,16 +152,3 @@ def _sheet(title, prior, picture, result, code, sdedit, fitted):
         fitted.undo(to_image(picture)), ("{} x {} pixels".format(*fitted.size), f"fitted by {fitted.how}")
     )
     return contact_sheet(["Input", *columns], rows, f"{title}, restored with {Path(prior.name).name}")
-
-
-def _progress(console):
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(24),
-        MofNCompleteColumn(),
-        TextColumn("calls"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )

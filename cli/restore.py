@@ -3,6 +3,7 @@
 import time
 import warnings
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -86,6 +87,7 @@ def run(prior, pictures, settings, on_call=None):
     pictures = pictures.to(prior.device)
     model = CallCounter(prior.model(settings.guidance, settings.threshold), on_call)
     conditioning = prior.conditioning(settings.label, len(pictures))
+    encoder = CallCounter(_encoder(prior, settings, len(pictures)), on_call)
     clip = ConfidenceClip(settings.eta) if settings.clip else None
     start = time.perf_counter()
     with warnings.catch_warnings():
@@ -103,13 +105,14 @@ def run(prior, pictures, settings, on_call=None):
             temperature=settings.temperature,
             clip=clip,
             solver=settings.solver,
+            encoder=encoder,
             samples=settings.samples,
         )
     restored = restored.clamp(-1, 1).cpu()
     seconds = time.perf_counter() - start
     clipped = tuple(clip.clipped.float().mean((1, 2, 3)).tolist()) if clip else ()
     rival = run_sdedit(prior, pictures, settings, planned.sdedit_sigmas, on_call) if settings.sdedit else None
-    return Result(restored, model.calls, seconds, clipped, rival)
+    return Result(restored, encoder.calls + model.calls, seconds, clipped, rival)
 
 
 @torch.inference_mode()
@@ -128,6 +131,12 @@ def run_sdedit(prior, pictures, settings, sigmas, on_call=None):
     )
     edited = finite(edited, "SDEdit's picture").clamp(-1, 1).cpu()
     return Result(edited, model.calls, time.perf_counter() - start)
+
+
+def _encoder(prior, settings, batch):
+    """The denoiser that reads a picture: without guidance, and without a label where the prior can do without."""
+    label = settings.label if prior.null is None else None
+    return partial(prior.model(threshold=settings.threshold), **prior.conditioning(label, batch))
 
 
 def _path(prior, depth, steps, spacing):

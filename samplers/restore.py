@@ -37,9 +37,9 @@ def restore(
     denoised picture, without it the state at the last level is returned. seed: result i draws with seed + i, or a list
     of one seed for each. samples: results for each picture from one encoding; sample j of picture i is i * samples + j.
     step, updates, blocks, decay, temperature: see `langevin`; with 0 updates there are none. clip: a `ConfidenceClip`,
-    used while encoding. solver: a name in SOLVERS. encoder: encoder(x, sigma), the denoiser to encode with where it is not
-    `model`: guidance and a label belong to the way down. start_noise: start from x + sigma_min n, as the network has seen
-    it, rather than from x.
+    used while encoding. solver: a name in SOLVERS. encoder: encoder(x, sigma), the denoiser to encode with where it is
+    not `model`: guidance and a label belong to the way down. start_noise: start from x + sigma_min n, as the network
+    has seen it, rather than from x.
 
     Returns (B * samples, C, H, W), float32, or float64 if given. Raises ValueError where that is not finite. Network
     calls: `restore_calls`.

@@ -1,0 +1,34 @@
+# make demo   restore a real photo, damaged in four ways, and draw a sheet   [IMAGE=photo.jpg] [LABEL=tulip]
+# make test   run the tests
+# make bench  how much time CODE takes beside its network
+# make lint   what the tests' machine checks too
+
+PYTHON ?= python3
+# the version that was tested; `make TORCH=torch` takes the newest
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test bench lint clean
+
+demo: $(VENV)/ready
+	$(BIN)/confident-ode demo $(if $(IMAGE),"$(IMAGE)") $(if $(LABEL),--label "$(LABEL)") --output out
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/ready
+	$(BIN)/python tests/speed/bench.py
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build *.egg-info
