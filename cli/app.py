@@ -160,6 +160,20 @@ def demo(
         demo(image, label, settings, output)
 
 
+@app.command()
+def sweep(
+    photos: Annotated[list[Path], typer.Argument(help="Undamaged photos.")],
+    vary: Annotated[str, typer.Option(help="A setting and its values, say eta=0.6,1,1.7.")],
+    settings: Annotated[Path, results("The damages and the other settings, in TOML.")] = DEMO_SETTINGS,
+    output: Annotated[Path, results("The folder for the sheet.", "-o", "--output")] = Path("out"),
+):
+    """Compare values of one setting: damage photos, restore them with each value, print the scores, draw a sheet."""
+    with one_sentence():
+        from .sweep import sweep
+
+        sweep(photos, vary, settings, output)
+
+
 @priors_app.callback(invoke_without_command=True)
 def priors(context: typer.Context):
     """List the bundled priors, and those of the paper that can be fetched."""

@@ -13,6 +13,7 @@ from rich.table import Table
 from ..evaluation.corruptions import CORRUPTIONS
 from ..evaluation.metrics import psnr, ssim
 from ..priors.loading import load
+from .photos import make_folder
 from .pictures import fit, read, save, to_image
 from .progress import call_progress
 from .restore import plan, run, run_sdedit
@@ -49,7 +50,7 @@ def demo(image, label, settings_file, folder):
     photo = built_in_photo() if image is None else read(image)
     label = label or (config.get("label") if image is None else None)
     original, _ = fit(photo, prior.size, channels=prior.channels)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
 
     rows = restored_rows(prior, original, config, label)
     sheet = folder / "demo.png"

@@ -31,8 +31,8 @@ def restore_photos(paths, folder, prior, settings, how="crop", device="auto"):
     planned = plan(prior, settings)
     make_folder(folder)
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    for warning in planned.warnings:
-        errors.print(f"Warning: {warning}")
+    if planned.advice:
+        errors.print(f"Warning: {planned.advice}")
     failed = 0
     with call_progress(errors) as bar:
         task = bar.add_task("", total=planned.all_calls * len(paths))

@@ -10,7 +10,7 @@ import torch
 from ..samplers.checks import finite
 from ..samplers.clipping import ConfidenceClip
 from ..samplers.denoisers import CallCounter
-from ..samplers.langevin import block_sizes, check_step
+from ..samplers.langevin import check_updates, large_step
 from ..samplers.noise import item_seeds, seeded_noise
 from ..samplers.noise_levels import decode_path
 from ..samplers.restore import restore, restore_calls
@@ -29,7 +29,7 @@ class Plan:
     timestep: float
     calls: int
     sdedit_sigmas: torch.Tensor | None
-    warnings: tuple[str, ...]
+    advice: str | None
 
     @property
     def sigma(self):
@@ -58,11 +58,13 @@ class Result:
 def plan(prior, settings):
     """The Plan of `settings` for `prior`; ValueError with one sentence where they do not go together."""
     path, timestep = _path(prior, settings.depth, settings.steps, settings.spacing)
-    block_sizes(settings.updates, settings.blocks)
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        if settings.updates:
-            check_step(settings.step_size, path[0].item())
+    advice = None
+    if settings.updates:
+        sigma = path[0].item()
+        check_updates(
+            sigma, settings.step_size, settings.updates, settings.blocks, settings.decay, settings.temperature
+        )
+        advice = large_step(settings.step_size, sigma)
     prior.model(settings.guidance, settings.threshold)
     prior.conditioning(settings.label, 1)
     if settings.guidance != 1 and settings.label is None:
@@ -74,7 +76,7 @@ def plan(prior, settings):
         deepest = prior.levels.depth(**depth_of(depth))
         # as many calls as CODE makes, where the depth has room for them
         rival, _ = _path(prior, depth, max(1, min(calls - 1, int(deepest))), "linspace")
-    return Plan(path, timestep, calls, rival, tuple(str(warning.message) for warning in seen))
+    return Plan(path, timestep, calls, rival, advice)
 
 
 @torch.inference_mode()
@@ -91,7 +93,7 @@ def run(prior, pictures, settings, on_call=None):
     clip = ConfidenceClip(settings.eta) if settings.clip else None
     start = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the plan holds them
+        warnings.simplefilter("ignore", UserWarning)  # the plan holds it
         restored = restore(
             model,
             pictures,

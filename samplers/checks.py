@@ -26,9 +26,9 @@ def noise_path(sigmas):
 
 
 def descending(sigmas):
-    """`noise_path`, or ValueError unless it falls."""
-    levels = noise_path(sigmas)
-    if levels[0] < levels[1]:
+    """The levels of a path in decode order as floats, or ValueError; a single level will do."""
+    levels = noise_path(sigmas) if sigmas.numel() != 1 else sigmas.flatten().tolist()
+    if len(levels) > 1 and levels[0] < levels[1]:
         raise ValueError("The noise levels must be in decode order, from the deepest to the cleanest: flip them.")
     return levels
 

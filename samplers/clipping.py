@@ -3,7 +3,7 @@
 import math
 
 
-def confidence_interval(sigma, eta=1.7, low=-1.0, high=1.0):
+def confidence_interval(sigma, eta=1.0, low=-1.0, high=1.0):
     """[low - eta * sigma, high + eta * sigma], sigma the VE level: where x0 + sigma n lies for x0 in [low, high].
 
     In VP it is +-(sqrt(alpha_bar) + eta * sqrt(1 - alpha_bar)) for pixels in [-1, 1]: eq. 9 of CODE (2408.12418).
@@ -12,12 +12,13 @@ def confidence_interval(sigma, eta=1.7, low=-1.0, high=1.0):
     return low - eta * sigma, high + eta * sigma
 
 
-def confidence_clip(x, sigma, eta=1.7, low=-1.0, high=1.0):
-    """clamp(x, *confidence_interval(sigma, eta, low, high))."""
-    return x.clamp(*confidence_interval(sigma, eta, low, high))
+def confidence_clip(x, sigma, eta=1.0, low=-1.0, high=1.0):
+    """clamp(x, *confidence_interval(sigma, eta, low, high)), in the dtype of x."""
+    low, high = confidence_interval(sigma, eta, low, high)
+    return x.clamp(min=low).clamp(max=high).to(x.dtype)
 
 
-def coverage(x0, sigma, eta=1.7, low=-1.0, high=1.0):
+def coverage(x0, sigma, eta=1.0, low=-1.0, high=1.0):
     """P(x0 + sigma n inside the interval) = Phi(eta + (high - x0) / sigma) - Phi(-eta - (x0 - low) / sigma).
 
     At least Phi(eta) - Phi(-eta) = erf(eta / sqrt(2)) for any x0 in [low, high]: Proposition 1 of CODE. All numbers.
@@ -37,7 +38,7 @@ class ConfidenceClip:
     value, a bool tensor like x (None before the first call).
     """
 
-    def __init__(self, eta=1.7, low=-1.0, high=1.0):
+    def __init__(self, eta=1.0, low=-1.0, high=1.0):
         if not eta >= 0:
             raise ValueError(f"The clip's eta is {eta:g}: take 0 or more, or no clip.")
         self.eta, self.low, self.high, self.clipped = eta, low, high, None

@@ -4,6 +4,8 @@ x: (B, C, H, W) in VE coordinates, sigma: (B,), x0-hat: like x. A network sees i
 and, where `dtype` is given, its own precision; the state keeps its own.
 """
 
+import math
+
 import torch
 
 from .noise_levels import tau_of_sigma, ve_to_flow, ve_to_vp
@@ -60,12 +62,16 @@ def classifier_free_guidance(model, scale, null):
         return model
 
     def guided(x, sigma, **conditioning):
-        null_of = {name: torch.as_tensor(null[name]).to(value).expand_as(value) for name, value in conditioning.items()}
+        null_of = {name: _like(null[name], value) for name, value in conditioning.items()}
         both = {name: torch.cat([value, null_of[name]]) for name, value in conditioning.items()}
         conditional, unconditional = model(torch.cat([x, x]), torch.cat([sigma, sigma]), **both).chunk(2)
         return unconditional + scale * (conditional - unconditional)
 
     return guided
+
+
+def _like(null, value):
+    return null.to(value).expand_as(value) if isinstance(null, torch.Tensor) else torch.full_like(value, null)
 
 
 def dynamic_thresholding(model, ratio=0.98, maximum=1.3, *, data_range=(-1.0, 1.0)):
@@ -83,10 +89,18 @@ def dynamic_thresholding(model, ratio=0.98, maximum=1.3, *, data_range=(-1.0, 1.
 
     def thresholded(x, sigma, **conditioning):
         x0 = model(x, sigma, **conditioning)
-        k = per_item(x0.abs().flatten(1).quantile(ratio, dim=1).clamp(1, maximum), x0)
+        k = per_item(_high_quantile(x0.abs().flatten(1), ratio).clamp(1, maximum), x0)
         return x0.clamp(-k, k) / k
 
     return thresholded
+
+
+def _high_quantile(values, ratio):
+    """values.quantile(ratio, dim=1) for a ratio near 1, several times faster: only the largest values are sorted."""
+    place = ratio * (values.shape[1] - 1)
+    low = math.floor(place)
+    largest = values.topk(values.shape[1] - low, dim=1).values
+    return torch.lerp(largest[:, -1], largest[:, -2:][:, 0], place - low)
 
 
 def gaussian_denoiser(mean, variance):
@@ -107,9 +121,8 @@ def mixture_denoiser(weights, means, variances):
 
     weights, variances: (K,); means: (K, C, H, W), or (K,) where a picture is a single number.
     """
-    log_weights = torch.as_tensor(weights).log()
-    variances = torch.as_tensor(variances)
-    means = torch.as_tensor(means)
+    weights, means, variances = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, variances))
+    log_weights = weights.log()
     means = means.view(-1, 1, 1, 1) if means.ndim == 1 else means
 
     def denoise(x, sigma, **_):

@@ -14,7 +14,7 @@ CHUNK = 1 << 18
 
 
 def philox(counter, key):
-    """Philox4x32-10: four 32-bit words (int64 tensors that broadcast) and two key words -> four random 32-bit words."""
+    """Philox4x32-10: four 32-bit words (int64 tensors that broadcast, or ints), two key words -> four random words."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -34,10 +34,9 @@ def box_muller(a, b):
 
 def normals(count, steps, seeds, stream=0):
     """Standard normals of shape (len(steps), len(seeds), count), float32; steps and seeds are int64 tensors."""
-    device = seeds.device
-    position = torch.arange((count + 3) // 4, device=device)
+    position = torch.arange((count + 3) // 4, device=seeds.device)
     words = philox(
-        (position, steps[:, None, None], torch.tensor(stream, device=device), torch.tensor(0, device=device)),
+        (position, steps[:, None, None], stream, 0),
         (seeds[:, None] & MASK, seeds[:, None] >> 32 & MASK),
     )
     pairs = box_muller(words[0], words[1]) + box_muller(words[2], words[3])
@@ -73,4 +72,5 @@ def item_seeds(seed, batch, device=None):
     if len(seed) != batch:
         raise ValueError(f"There are {len(seed)} seeds for a batch of {batch}: give one each, or a single number.")
     wrapped = [(s & (1 << 64) - 1) - (1 << 64) * (s >> 63 & 1) for s in seed]
-    return torch.tensor(wrapped, dtype=torch.int64, device=device)
+    # non-blocking, as a sampler asks for it between two network calls
+    return torch.tensor(wrapped, dtype=torch.int64).to(device, non_blocking=True)

@@ -106,7 +106,8 @@ def timestep_grid(deepest, steps, spacing="linspace"):
 
     linspace: round(i * deepest / steps). leading: i * (deepest // steps), which can stop short of `deepest`.
     trailing: 0, then round(i * (deepest + 1) / steps) - 1. With deepest = T - 1 these are diffusers' grids over the
-    whole chain (leading of n levels is steps = n - 1). Raises ValueError where there are more steps than timesteps.
+    whole chain (leading of n levels is steps = n - 1, where T // n = (T - 1) // (n - 1)). Raises ValueError where there
+    are more steps than timesteps.
     """
     if steps < 1 or steps != int(steps):
         raise ValueError(f"steps is {steps:g}: take a whole number of at least 1.")
@@ -121,7 +122,7 @@ def timestep_grid(deepest, steps, spacing="linspace"):
         return i * (deepest // steps)
     if spacing == "trailing":
         grid = (i * (deepest + 1) / steps).round() - 1
-        grid[0] = 0
+        grid[0], grid[-1] = 0, deepest
         if grid[1] <= 0:
             raise ValueError(f"{steps} trailing steps start at timestep 0 twice: take fewer steps.")
         return grid

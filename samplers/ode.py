@@ -13,14 +13,14 @@ import torch
 from .checks import noise_path
 
 
-def prepare(model, x, sigmas, extra_args=None, clip=None):
+def prepare(model, x, sigmas, extra_args=None, clip=None, check=noise_path):
     """What a loop needs: the state in working precision, the levels as floats, and the model at level i of a path.
 
     Returns x, levels, denoise(x, i) and clip(x, sigma). All that must come from the device is fetched here, once.
     """
-    levels = noise_path(sigmas)
+    levels = check(sigmas)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    rows = sigmas.to(x)[:, None].expand(-1, len(x))
+    rows = sigmas.to(x, non_blocking=True)[:, None].repeat(1, len(x))
     extra_args = extra_args or {}
     return x, levels, lambda x, i: model(x, rows[i], **extra_args), clip or (lambda x, sigma: x)
 

@@ -3,7 +3,7 @@
 import torch
 
 from .checks import descending, finite
-from .langevin import langevin, langevin_calls
+from .langevin import check_updates, langevin, langevin_calls
 from .noise import item_seeds, seeded_noise
 from .ode import SOLVERS, network_calls
 
@@ -49,8 +49,11 @@ def restore(
         raise ValueError(f"The solver {solver!r} is unknown: take one of {', '.join(SOLVERS)}.")
     if samples < 1:
         raise ValueError("Restoring takes at least 1 sample for each picture.")
+    if updates:
+        check_updates(sigmas[0].item(), step, updates, blocks, decay, temperature)
     solve, up, extra_args = SOLVERS[solver], encode_path(sigmas), extra_args or {}
     seeds = item_seeds(seed, len(x) * samples).tolist()
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     if start_noise:
         x = x + up[0].item() * seeded_noise(seeds[::samples], START)(x, 0)
 

@@ -38,10 +38,9 @@ def sdedit(
     same throughout a repeat, and to x itself at 0. repeats: the result is the next start. noise_sampler(x, step) gives
     the noise of a numbered draw. Network calls: repeats * (len(sigmas) - 1).
     """
-    descending(sigmas)
     if repeats < 1:
         raise ValueError("SDEdit takes at least 1 repeat.")
-    picture, s, denoise, _ = prepare(model, x, sigmas, extra_args)
+    picture, s, denoise, _ = prepare(model, x, sigmas, extra_args, check=descending)
     drawn = 0
     for repeat in range(repeats):
         start = noise_sampler(picture, drawn)

@@ -98,7 +98,7 @@ def test_settings_that_do_not_go_with_the_prior(prior, changed, words):
 
 def test_a_large_step_is_warned_of_once_and_by_the_plan_only(prior, pictures, recwarn):
     settings = replace(QUICK, step_size=0.6)
-    assert [warning for warning in plan(prior, settings).warnings if "is large" in warning]
+    assert "is large" in plan(prior, settings).advice
     run(prior, pictures, settings)
     assert not [warning for warning in recwarn if "is large" in str(warning.message)]
 

@@ -1,0 +1,74 @@
+"""One setting at several values: photos, damaged as in the demonstration, restored with each, and compared."""
+
+from dataclasses import replace
+from statistics import mean
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from ..evaluation.corruptions import CORRUPTIONS
+from ..evaluation.metrics import psnr, ssim
+from ..priors.loading import load
+from .demo import read_settings
+from .photos import make_folder
+from .pictures import fit, read, save, to_image
+from .progress import call_progress
+from .restore import plan, run
+from .settings import Settings
+from .sheets import Cell, contact_sheet
+
+
+def sweep(photos, vary, settings_file, folder):
+    """Print the mean PSNR and SSIM to the original for each damage and value, and write a sheet of the first photo.
+
+    vary: "name=value,value,...", a setting of `restore`. photos: picture files, undamaged, cropped to the prior's size.
+    Every damage starts from the same settings, those of [code] in the file. Raises ValueError or OSError.
+    """
+    config = read_settings(settings_file)
+    name, values = parsed(vary)
+    base = Settings.of({**config.get("code", {}), "seed": config.get("seed", 0)})
+    settings = [replace(base, **{name: value}) for value in values]
+    prior = load(config["prior"], "cuda" if torch.cuda.is_available() else "cpu")
+    plans = [plan(prior, each) for each in settings]
+    make_folder(folder)
+    originals = torch.cat([fit(read(photo), prior.size, channels=prior.channels)[0] for photo in photos])
+
+    table = Table(title=f"PSNR in dB and SSIM to the original, {len(originals)} photos", box=SIMPLE_HEAD)
+    for column in ("damage", "damaged", *(f"{name} {value}" for value in values)):
+        table.add_column(column, justify="left" if column == "damage" else "right")
+    rows = []
+    with call_progress(Console(stderr=True)) as bar:
+        task = bar.add_task("", total=len(config["damage"]) * sum(each.calls for each in plans))
+        for damage in config["damage"]:
+            bar.update(task, description=damage["name"])
+            damaged = CORRUPTIONS[damage["kind"]](originals, **damage.get("options", {}), seed=base.seed)
+            restored = [run(prior, damaged, each, lambda: bar.advance(task)).pictures for each in settings]
+            scores = [score(pictures, originals) for pictures in (damaged, *restored)]
+            table.add_row(damage["name"], *scores)
+            rows.append([Cell(to_image(pictures[0])) for pictures in (originals, damaged, *restored)])
+    sheet = folder / f"sweep_{name}.png"
+    columns = ["Original", "Damaged", *(f"{name} {value}" for value in values)]
+    save(contact_sheet(columns, rows, labels=[damage["name"] for damage in config["damage"]]), sheet)
+    console = Console()
+    console.print(table)
+    console.print(f"The first photo is in {sheet}.", highlight=False, soft_wrap=True)
+
+
+def parsed(vary):
+    """("eta", [0.6, 1.0]) of "eta=0.6,1.0", with the type that the setting's default has."""
+    name, found, listed = vary.partition("=")
+    kind = type(getattr(Settings(), name, None))
+    if not found or kind not in (int, float, str, bool):
+        raise ValueError(f"{vary!r} is no setting with values: write, say, eta=0.6,1,1.7.")
+    read_value = {bool: {"true": True, "false": False}.__getitem__}.get(kind, kind)
+    try:
+        return name, [read_value(value) for value in listed.split(",")]
+    except (KeyError, ValueError):
+        raise ValueError(f"{listed!r} does not fit {name}, which is {Settings.__annotations__[name]!s}.") from None
+
+
+def score(pictures, originals):
+    """The mean PSNR and SSIM over the photos."""
+    return f"{mean(psnr(pictures, originals)):.2f}  {mean(ssim(pictures, originals)):.3f}"

@@ -1,0 +1,37 @@
+"""The last line of a run: every tier (a folder of tests) with its counts, and what a skipped one lacks."""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session):
+    """Print after everybody else: pytest's own line of totals comes later than pytest_terminal_summary."""
+    result = yield
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and not hasattr(session.config, "workerinput"):
+        terminal.write_line("tiers: " + " | ".join(tier_lines(terminal.stats)))
+    return result
+
+
+def tier_lines(stats):
+    """One phrase a tier from pytest's reports by outcome; a tier with nothing but skips says why."""
+    counts, reasons = defaultdict(Counter), defaultdict(set)
+    for outcome in ("passed", "failed", "error", "skipped", "xfailed", "xpassed"):
+        for report in stats.get(outcome, []):
+            counts[tier_of(report)][outcome] += 1
+            if outcome == "skipped":
+                reasons[tier_of(report)].add(report.longrepr[2].removeprefix("Skipped: "))
+    return [
+        f"{tier}: skipped, {'; '.join(sorted(reasons[tier]))}"
+        if set(count) == {"skipped"}
+        else f"{tier}: " + ", ".join(f"{n} {outcome}" for outcome, n in count.items())
+        for tier, count in sorted(counts.items())
+    ]
+
+
+def tier_of(report):
+    """tests/core/test_x.py::test_y -> core; what runs on a GPU is a tier of its own."""
+    return "cuda" if "[cuda" in report.nodeid else Path(report.nodeid.split("::")[0]).parts[1]

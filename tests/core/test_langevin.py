@@ -1,0 +1,185 @@
+"""Langevin updates on Gaussians, where mean and variance have closed recursions, and how updates are dealt out."""
+
+import math
+import warnings
+from itertools import pairwise
+
+import pytest
+import torch
+from confident_ode.samplers.denoisers import CallCounter, gaussian_denoiser
+from confident_ode.samplers.langevin import block_sizes, langevin, langevin_calls
+from confident_ode.samplers.noise import seeded_noise
+from core.toys import F64, TOY, normal_pictures, numbers, refuses, toy_path
+
+# a level with alpha_bar = 0.8 at which the VP state is N(0.4, 0.3)
+A2, MEAN, VARIANCE = 0.8, 0.4, 0.3
+SIGMA = math.sqrt((1 - A2) / A2)
+LEVEL = torch.tensor([SIGMA, SIGMA / 2], dtype=F64)
+MODEL = gaussian_denoiser(MEAN / math.sqrt(A2), (VARIANCE - (1 - A2)) / A2)
+
+
+def vp_updates(x, noise_sampler, **options):
+    """`langevin` on VP states, without the noiseless last update."""
+    options = {"noiseless_last": False, "updates": 1} | options
+    return langevin(MODEL, x / math.sqrt(A2), LEVEL, noise_sampler=noise_sampler, **options) * math.sqrt(A2)
+
+
+def still(x, step):
+    return torch.zeros_like(x)
+
+
+@pytest.mark.parametrize("step", [0.05, 0.1, 0.39])
+@pytest.mark.filterwarnings("ignore:The Langevin step")
+def test_the_mean_follows_its_recursion(step):
+    """T4: M_k = m + (1 - e / v)^k (M_0 - m)."""
+    start = numbers(-3, 3, 7)
+    for k in (1, 2, 10):
+        expected = MEAN + (1 - step / VARIANCE) ** k * (start - MEAN)
+        torch.testing.assert_close(vp_updates(start, still, step=step, updates=k), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1 / 3, 0.0])
+def test_each_update_adds_noise_of_variance_two_e_t(temperature):
+    """T4: V_k = (1 - e / v)^2k V_0 + 2 e T sum_j<k (1 - e / v)^2j, noise by noise."""
+    step, k = 0.05, 6
+    for drawn in range(k):
+        one = vp_updates(
+            numbers(MEAN, MEAN, 1),
+            lambda x, i, drawn=drawn: torch.full_like(x, float(i == drawn)),
+            step=step,
+            updates=k,
+            temperature=temperature,
+        )
+        gain = (1 - step / VARIANCE) ** (k - 1 - drawn)
+        assert (one - MEAN).item() == pytest.approx(math.sqrt(2 * step * temperature) * gain, abs=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("step", "temperature", "variance"),
+    [(0.05, 1.0, 0.3273), (0.05, 1 / 3, 0.1091), (0.3, 1.0, 0.6), (0.3, 1 / 3, 0.2)],
+)
+@pytest.mark.filterwarnings("ignore:The Langevin step")
+def test_the_stationary_variance(step, temperature, variance):
+    """T4: T v / (1 - e / 2v), 200,000 samples within 1 %."""
+    assert temperature * VARIANCE / (1 - step / (2 * VARIANCE)) == pytest.approx(variance, abs=1e-4)
+    start = MEAN + math.sqrt(VARIANCE) * normal_pictures((200_000, 1, 1, 1))
+    updates = 18 if step == 0.05 else 3  # at e = v one update forgets the start
+    end = vp_updates(start, seeded_noise(1), step=step, updates=updates, temperature=temperature)
+    assert end.var().item() == pytest.approx(variance, rel=0.01)
+    assert end.mean().item() == pytest.approx(MEAN, abs=0.01)
+
+
+def test_updates_climb_the_likelihood():
+    """T4, the sign: E[log p] rises from a start in the tail. The paper's printed sign would lower it."""
+
+    def log_p(x):
+        return (-((x - MEAN) ** 2) / (2 * VARIANCE)).mean().item()
+
+    tail = MEAN + 3 + 0.1 * normal_pictures((2000, 1, 1, 1))
+    trail = [log_p(vp_updates(tail, seeded_noise(0), step=0.02, updates=k)) for k in (0, 1, 2, 4, 8)]
+    assert all(b > a for a, b in pairwise(trail))
+
+
+def test_at_temperature_zero_there_is_no_noise():
+    start = normal_pictures((3, 1, 1, 1))
+    loud = vp_updates(start, lambda x, i: 1e6 * torch.ones_like(x), step=0.05, updates=5, temperature=0.0)
+    assert torch.equal(loud, vp_updates(start, still, step=0.05, updates=5))
+
+
+def test_blocks_decay_and_end_without_noise():
+    """By the formula: block b has the step e * decay^b, its numbered noises, and one more update without."""
+    step, decay, x = 0.04, 0.7, normal_pictures((2, 1, 1, 1))
+    sampler, expected, drawn = seeded_noise(5), x, 0
+    for block, size in enumerate([3, 2, 2]):
+        e = step * decay**block
+        for _ in range(size):
+            drift = e * (expected - MEAN) / VARIANCE
+            expected = expected - drift + math.sqrt(2 * e) * sampler(x, drawn)
+            drawn += 1
+        expected = expected - e * (expected - MEAN) / VARIANCE
+    ours = vp_updates(x, sampler, step=step, updates=7, blocks=3, decay=decay, noiseless_last=True)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("noiseless_last", [True, False])
+@pytest.mark.parametrize(("updates", "blocks"), [(0, 1), (0, 4), (1, 1), (3, 4), (4, 4), (10, 4), (200, 4)])
+def test_langevin_makes_the_calls_it_announces(updates, blocks, noiseless_last):
+    """T16, and the callback counts them."""
+    model, reports = CallCounter(MODEL), []
+    langevin(
+        model,
+        numbers(0, 1, 2),
+        LEVEL,
+        callback=reports.append,
+        noise_sampler=seeded_noise(0),
+        step=0.01,
+        updates=updates,
+        blocks=blocks,
+        noiseless_last=noiseless_last,
+    )
+    expected = updates + noiseless_last * min(updates, blocks)
+    assert model.calls == langevin_calls(updates, blocks, noiseless_last) == expected
+    assert [r["i"] for r in reports] == list(range(expected))
+    assert {r["sigma"] for r in reports} <= {SIGMA}
+
+
+def test_block_sizes_are_even():
+    assert block_sizes(10, 4) == [3, 3, 2, 2]
+    assert block_sizes(2, 4) == [1, 1]
+    assert block_sizes(0, 4) == []
+
+
+def test_no_update_leaves_the_state_as_it_is():
+    x = TOY.clean(2)
+    assert torch.equal(langevin(TOY.model, x, toy_path(), noise_sampler=still, step=0.01, updates=0), x)
+
+
+def test_a_clip_acts_before_each_network_call():
+    seen = []
+
+    def model(x, sigma):
+        seen.append(x.abs().max().item())
+        return MODEL(x, sigma)
+
+    langevin(
+        model,
+        numbers(5, 9, 3),
+        LEVEL,
+        noise_sampler=seeded_noise(0),
+        step=0.05,
+        updates=4,
+        clip=lambda x, s: x.clamp(-s, s),
+    )
+    assert len(seen) == 5
+    assert max(seen) <= SIGMA
+
+
+@pytest.mark.parametrize("step", [0.0, -0.01, 0.4, 1.0, math.nan, math.inf])
+def test_a_step_that_cannot_work_is_refused(step):
+    """sigma_vp^2 is 0.2 here: e >= 0.4 diverges on a state that is all noise."""
+    refuses("unstable at this depth", vp_updates, numbers(0, 1, 2), still, step=step)
+
+
+def test_a_large_step_is_warned_of_once_and_a_safe_one_is_not():
+    with pytest.warns(UserWarning, match="below 0.1 is safe") as caught:
+        vp_updates(numbers(0, 1, 2), still, step=0.11, updates=5)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vp_updates(numbers(0, 1, 2), still, step=0.099)
+
+
+@pytest.mark.parametrize("options", [{"updates": -1}, {"updates": 3, "blocks": 0}])
+def test_updates_that_cannot_be_dealt_out_are_refused(options):
+    refuses("0 or more updates in at least 1 block", vp_updates, numbers(0, 1, 2), still, step=0.01, **options)
+
+
+@pytest.mark.parametrize("decay", [0.0, -0.5, 1.5, math.nan])
+def test_a_decay_that_is_none_is_refused(decay):
+    options = {"step": 0.09, "updates": 9, "blocks": 9, "decay": decay}
+    refuses("decay", vp_updates, numbers(0, 1, 2), still, **options)
+
+
+@pytest.mark.parametrize("temperature", [-1.0, math.nan])
+def test_a_negative_temperature_is_refused(temperature):
+    refuses("temperature", vp_updates, numbers(0, 1, 2), still, step=0.05, temperature=temperature)
