@@ -6,8 +6,9 @@ import math
 def confidence_interval(sigma, eta=1.0, low=-1.0, high=1.0):
     """[low - eta * sigma, high + eta * sigma], sigma the VE level: where x0 + sigma n lies for x0 in [low, high].
 
-    In VP it is +-(sqrt(alpha_bar) + eta * sqrt(1 - alpha_bar)) for pixels in [-1, 1]: eq. 9 of CODE (2408.12418).
-    low, high: numbers, or tensors that broadcast to a state, one entry a channel for latents. eta is at least 0.
+    In VP it is +-(sqrt(alpha_bar) + eta * sqrt(1 - alpha_bar)) for pixels in [-1, 1]: the clip after Proposition 1 of
+    CODE (2408.12418). low, high: numbers, or tensors that broadcast to a state, one entry a channel for latents. eta is
+    at least 0.
     """
     return low - eta * sigma, high + eta * sigma
 

@@ -75,7 +75,7 @@ def _like(null, value):
 
 
 def dynamic_thresholding(model, ratio=0.98, maximum=1.3, *, data_range=(-1.0, 1.0)):
-    """clamp(x0, -k, k) / k with k = clamp(quantile(|x0|, ratio), 1, maximum) per picture (Saharia et al. 2022).
+    """clamp(x0 / k, -1, 1) with k = clamp(quantile(|x0|, ratio), 1, maximum) per picture (Saharia et al. 2022).
 
     Wrap it outside guidance. Only for pixels in [-1, 1]: pass the model's `data_range`, None for a latent model, which
     is refused with ValueError. 0.98 and 1.3 are the values of CODE's authors.
@@ -90,7 +90,7 @@ def dynamic_thresholding(model, ratio=0.98, maximum=1.3, *, data_range=(-1.0, 1.
     def thresholded(x, sigma, **conditioning):
         x0 = model(x, sigma, **conditioning)
         k = per_item(_high_quantile(x0.abs().flatten(1), ratio).clamp(1, maximum), x0)
-        return x0.clamp(-k, k) / k
+        return (x0 / k).clamp(-1, 1)
 
     return thresholded
 

@@ -3,8 +3,10 @@
 import math
 import warnings
 
+import torch
+
 from .checks import descending
-from .ode import prepare, report, to_eps
+from .ode import prepare, report
 
 
 def langevin(
@@ -44,12 +46,13 @@ def langevin(
     drawn = calls = 0
     for block, noisy in enumerate(block_sizes(updates, blocks)):
         e = step * decay**block
-        drift, diffusion = e * (1 + s**2) / s, math.sqrt(2 * e * (1 + s**2) * temperature)
+        share, diffusion = e * (1 + s**2) / s**2, math.sqrt(2 * e * (1 + s**2) * temperature)
         for k in range(noisy + noiseless_last):
             x = clip(x, s)
             denoised = denoise(x, 0)
             report(callback, calls, x, s, denoised)
-            x = x - drift * to_eps(x, s, denoised)
+            # x - e (1 + s^2) / s eps, in one operation
+            x = torch.lerp(x, denoised, share)
             if k < noisy:
                 x = x + diffusion * noise_sampler(x, drawn)
                 drawn += 1

@@ -48,13 +48,16 @@ class NoiseLevels:
         if not bool((self.sigmas.diff() > 0).all()):
             raise ValueError("The betas do not raise the noise at every timestep: the schedule is not usable.")
 
+        self._inner, self._log_steps = self.sigmas[1:-1], (self.sigmas[1:] / self.sigmas[:-1]).log()
+
     def __len__(self):
         return len(self.sigmas)
 
     def to(self, device):
         """The same levels with their table on `device`."""
         levels = object.__new__(NoiseLevels)
-        levels.sigmas = self.sigmas.to(device)
+        for name, table in vars(self).items():
+            setattr(levels, name, table.to(device))
         return levels
 
     def sigma(self, timestep):
@@ -67,9 +70,8 @@ class NoiseLevels:
     def timestep(self, sigma):
         """The timestep in [0, T - 1] whose noise level is `sigma` (a number or tensor), float64; inverse of `sigma`."""
         sigma = torch.as_tensor(sigma, dtype=torch.float64, device=self.sigmas.device)
-        low = (torch.searchsorted(self.sigmas, sigma, right=True) - 1).clamp(0, len(self) - 2)
-        below, above = self.sigmas[low], self.sigmas[low + 1]
-        return low + ((sigma / below).log() / (above / below).log()).clamp(0, 1)
+        low = torch.searchsorted(self._inner, sigma, right=True)
+        return low + ((sigma / self.sigmas[low]).log() / self._log_steps[low]).clamp(0, 1)
 
     def alpha_bar(self, timestep):
         """alpha_bar at `timestep`, float64."""

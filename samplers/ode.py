@@ -20,7 +20,7 @@ def prepare(model, x, sigmas, extra_args=None, clip=None, check=noise_path):
     """
     levels = check(sigmas)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    rows = sigmas.to(x, non_blocking=True)[:, None].repeat(1, len(x))
+    rows = sigmas.to(x, non_blocking=True)[:, None].repeat(1, len(x)).unbind()
     extra_args = extra_args or {}
     return x, levels, lambda x, i: model(x, rows[i], **extra_args), clip or (lambda x, sigma: x)
 
@@ -51,13 +51,12 @@ def euler(model, x, sigmas, extra_args=None, callback=None, disable=None, *, cli
         if convention == "target" and s[i + 1] > 0:
             # at the target's scale, where x_vp is what it was
             y = x * math.sqrt((1 + s[i + 1] ** 2) / (1 + s[i] ** 2))
-            eps = to_eps(y, s[i + 1], denoise(y, i + 1))
-            denoised = x - s[i] * eps
+            denoised = x - s[i] * to_eps(y, s[i + 1], denoise(y, i + 1))
         else:
             denoised = denoise(x, i)
-            eps = to_eps(x, s[i], denoised)
         report(callback, i, x, s[i], denoised)
-        x = x + (s[i + 1] - s[i]) * eps if s[i + 1] > 0 else denoised
+        # x + (s_next - s) eps, in one operation
+        x = torch.lerp(x, denoised, 1 - s[i + 1] / s[i])
     return x
 
 
