@@ -2,18 +2,20 @@
 
 import sys
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 
 import torch
 from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ..evaluation.corruptions import CORRUPTIONS
 from ..evaluation.metrics import psnr, ssim
 from ..priors.loading import load
-from .photos import make_folder
+from .photos import make_folder, spare
 from .pictures import fit, read, save, to_image
 from .progress import call_progress
 from .restore import plan, run, run_sdedit
@@ -51,28 +53,44 @@ def demo(image, label, settings_file, folder):
     label = label or (config.get("label") if image is None else None)
     original, _ = fit(photo, prior.size, channels=prior.channels)
     make_folder(folder)
+    sheet = folder / "demo.png"
+    spare([image] if image else [], sheet)
 
     rows = restored_rows(prior, original, config, label)
-    sheet = folder / "demo.png"
     save(sheet_of(original, rows), sheet)
     console = Console()
     console.print(table_of(original, rows))
-    console.print(f"The pictures are in {sheet}.", highlight=False, soft_wrap=True)
+    console.print(f"The pictures are in {sheet}.", highlight=False, markup=False, soft_wrap=True)
 
 
 def read_settings(path):
-    """The TOML file as a dictionary, or ValueError where it is none or names a damage that there is not."""
+    """The TOML file as a dictionary; OSError or ValueError where it is none, or says what cannot be done."""
     try:
         config = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}.") from None
-    for key in ("prior", "sdedit_depths", "damage"):
-        if not config.get(key):
-            raise ValueError(f"{path} has no {key}: see the file that comes along.")
-    for damage in config["damage"]:
-        if damage.get("kind") not in CORRUPTIONS:
-            raise ValueError(f"{path} names the damage {damage.get('kind')!r}: take one of {', '.join(CORRUPTIONS)}.")
-    return config
+    except OSError as error:
+        raise OSError(f"{path} cannot be read: {error.strerror.lower()}.") from None
+    for key, kind in (("prior", str), ("sdedit_depths", list), ("damage", list)):
+        if not config.get(key) or not isinstance(config[key], kind):
+            raise ValueError(f"{path} has no {key}, or not in the form of the file that comes along.")
+    for table in (config, *config["damage"]):
+        if not isinstance(table, dict) or not isinstance(table.get("code", {}), dict):
+            raise ValueError(f"{path} has a damage or code that is no table: write [[damage]] and [code].")
+    return {**config, "damage": [checked_damage(damage, path) for damage in config["damage"]]}
+
+
+def checked_damage(damage, path):
+    """The damage, by the name of its kind where it has none of its own, or ValueError where it cannot be done."""
+    kind, options = damage.get("kind"), damage.get("options", {})
+    if kind not in CORRUPTIONS:
+        raise ValueError(f"{path} names the damage {kind!r}: take one of {', '.join(CORRUPTIONS)}.")
+    try:
+        CORRUPTIONS[kind](torch.zeros(1, 3, 8, 8), **options, seed=0)
+    except (TypeError, ValueError, RuntimeError):
+        known = ", ".join(list(signature(CORRUPTIONS[kind]).parameters)[1:-1])
+        raise ValueError(f"{path} gives {kind} the options {options}: what it takes is {known}, as numbers.") from None
+    return {**damage, "name": str(damage.get("name", kind))}
 
 
 def built_in_photo():
@@ -111,11 +129,10 @@ def restored_rows(prior, original, config, label):
 
 
 def code_settings(values, label, seed):
-    """Settings of a damage: a label only where there is guidance, and guidance only where there is a label."""
+    """Settings of a damage: one sample, and a label only where there is guidance, which needs a label."""
     guided = label is not None and values.get("guidance", 1.0) != 1
-    return Settings.of(
-        {**values, "label": label, "seed": seed} if guided else {**values, "guidance": 1.0, "seed": seed}
-    )
+    pull = {"label": label} if guided else {"guidance": 1.0}
+    return Settings.of({**values, **pull, "seed": seed, "samples": 1})
 
 
 def sheet_of(original, rows):
@@ -135,22 +152,22 @@ def sheet_of(original, rows):
             ]
             for row in rows
         ],
-        "PSNR and SSIM to the original",
+        "Restored, with PSNR and SSIM to the original",
         [row.name for row in rows],
     )
 
 
 def table_of(original, rows):
     """The same numbers as a table."""
-    table = Table(title="PSNR in dB and SSIM, to the original", box=SIMPLE_HEAD)
+    table = Table(title="PSNR in dB / SSIM to the original", box=SIMPLE_HEAD, collapse_padding=True)
     for column in ("damage", "damaged", "CODE", "SDEdit", "at depth", "calls", "s"):
         table.add_column(column, justify="left" if column == "damage" else "right")
     for row in rows:
-        scores = (score(pictures, original) for pictures in (row.damaged, row.code, row.sdedit))
-        table.add_row(row.name, *scores, f"{row.sdedit_depth:g}", str(row.nfe), f"{row.seconds:.1f}")
+        scores = (score(pictures, original, "{:.1f} / {:.2f}") for pictures in (row.damaged, row.code, row.sdedit))
+        table.add_row(escape(row.name), *scores, f"{row.sdedit_depth:g}", str(row.nfe), f"{row.seconds:.1f}")
     return table
 
 
-def score(pictures, original):
+def score(pictures, original, form="{:.1f} dB, SSIM {:.2f}"):
     """PSNR and SSIM to the original."""
-    return f"{psnr(pictures, original)[0]:.1f} dB  {ssim(pictures, original)[0]:.2f}"
+    return form.format(psnr(pictures, original)[0], ssim(pictures, original)[0])

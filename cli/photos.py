@@ -126,6 +126,12 @@ def make_folder(folder):
         raise OSError(f"{folder} cannot be used for the results: {reason}.") from None
 
 
+def spare(inputs, sheet):
+    """ValueError where the sheet would be written over one of the photos that it is made of."""
+    if sheet.resolve() in {path.resolve() for path in inputs}:
+        raise ValueError(f"{sheet} is a photo that was given, and would be written over: take another folder.")
+
+
 def _scores(result, picture):
     inputs = picture.expand_as(result.pictures)
     return {

@@ -97,7 +97,7 @@ def run(prior, pictures, settings, on_call=None):
         restored = restore(
             model,
             pictures,
-            planned.sigmas.to(prior.device),
+            planned.sigmas,
             conditioning,
             seed=settings.seed,
             step=settings.step_size,
@@ -127,7 +127,7 @@ def run_sdedit(prior, pictures, settings, sigmas, on_call=None):
     edited = sdedit(
         model,
         starts,
-        sigmas.to(prior.device),
+        sigmas,
         prior.conditioning(settings.label, len(starts)),
         noise_sampler=seeded_noise(seeds, SDEDIT),
     )

@@ -6,18 +6,26 @@ from statistics import mean
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ..evaluation.corruptions import CORRUPTIONS
 from ..evaluation.metrics import psnr, ssim
 from ..priors.loading import load
 from .demo import read_settings
-from .photos import make_folder
+from .photos import make_folder, spare
 from .pictures import fit, read, save, to_image
 from .progress import call_progress
 from .restore import plan, run
 from .settings import Settings
 from .sheets import Cell, contact_sheet
+
+READ = {
+    int: (int, "whole numbers"),
+    float: (float, "numbers"),
+    bool: ({"true": True, "false": False}.__getitem__, "true or false"),
+    str: (str, "names"),
+}
 
 
 def sweep(photos, vary, settings_file, folder):
@@ -33,6 +41,8 @@ def sweep(photos, vary, settings_file, folder):
     prior = load(config["prior"], "cuda" if torch.cuda.is_available() else "cpu")
     plans = [plan(prior, each) for each in settings]
     make_folder(folder)
+    sheet = folder / f"sweep_{name}.png"
+    spare(photos, sheet)
     originals = torch.cat([fit(read(photo), prior.size, channels=prior.channels)[0] for photo in photos])
 
     table = Table(title=f"PSNR in dB and SSIM to the original, {len(originals)} photos", box=SIMPLE_HEAD)
@@ -46,29 +56,29 @@ def sweep(photos, vary, settings_file, folder):
             damaged = CORRUPTIONS[damage["kind"]](originals, **damage.get("options", {}), seed=base.seed)
             restored = [run(prior, damaged, each, lambda: bar.advance(task)).pictures for each in settings]
             scores = [score(pictures, originals) for pictures in (damaged, *restored)]
-            table.add_row(damage["name"], *scores)
+            table.add_row(escape(damage["name"]), *scores)
             rows.append([Cell(to_image(pictures[0])) for pictures in (originals, damaged, *restored)])
-    sheet = folder / f"sweep_{name}.png"
     columns = ["Original", "Damaged", *(f"{name} {value}" for value in values)]
     save(contact_sheet(columns, rows, labels=[damage["name"] for damage in config["damage"]]), sheet)
     console = Console()
     console.print(table)
-    console.print(f"The first photo is in {sheet}.", highlight=False, soft_wrap=True)
+    console.print(f"The first photo is in {sheet}.", highlight=False, markup=False, soft_wrap=True)
 
 
 def parsed(vary):
-    """("eta", [0.6, 1.0]) of "eta=0.6,1.0", with the type that the setting's default has."""
+    """("eta", [0.6, 1.0]) of "eta=0.6,1.0", with the type that the setting's default has, but depths as they are."""
     name, found, listed = vary.partition("=")
-    kind = type(getattr(Settings(), name, None))
-    if not found or kind not in (int, float, str, bool):
+    kind = {"depth": str}.get(name, type(getattr(Settings(), name, None)))
+    if not found or kind not in READ:
         raise ValueError(f"{vary!r} is no setting with values: write, say, eta=0.6,1,1.7.")
-    read_value = {bool: {"true": True, "false": False}.__getitem__}.get(kind, kind)
+    read_value, what = READ[kind]
     try:
         return name, [read_value(value) for value in listed.split(",")]
     except (KeyError, ValueError):
-        raise ValueError(f"{listed!r} does not fit {name}, which is {Settings.__annotations__[name]!s}.") from None
+        raise ValueError(f"{listed!r} does not fit {name}: give {what}, with commas between.") from None
 
 
 def score(pictures, originals):
-    """The mean PSNR and SSIM over the photos."""
+    """The mean PSNR and SSIM over the photos, and over the samples of each."""
+    originals = originals.repeat_interleave(len(pictures) // len(originals), 0)
     return f"{mean(psnr(pictures, originals)):.2f}  {mean(ssim(pictures, originals)):.3f}"

@@ -11,9 +11,9 @@ def gaussian_noise(pictures, strength=0.6, seed=0):
 
 def mask_pixels(pictures, fraction=0.4, seed=0):
     """Replace a fraction of the pixels, each by a random colour of its own."""
-    hit = _each(pictures, seed, lambda picture, draw: torch.rand(picture[:1].shape, generator=draw)) < fraction
-    colours = _each(pictures, seed + len(pictures), lambda picture, draw: torch.rand(picture.shape, generator=draw))
-    return torch.where(hit, 2 * colours - 1, pictures)
+    channels, height, width = pictures.shape[1:]
+    drawn = _each(pictures, seed, lambda picture, draw: torch.rand(1 + channels, height, width, generator=draw))
+    return torch.where(drawn[:, :1] < fraction, 2 * drawn[:, 1:] - 1, pictures)
 
 
 def mask_blocks(pictures, fraction=0.2, cells=8, value=0.0, seed=0):
@@ -43,5 +43,5 @@ CORRUPTIONS = {
 
 def _each(pictures, seed, draw_for):
     """draw_for(picture, generator) for each picture with its own generator, stacked."""
-    drawn = [draw_for(picture, torch.Generator().manual_seed(seed + i)) for i, picture in enumerate(pictures)]
+    drawn = [draw_for(picture, torch.Generator().manual_seed((seed + i) % 2**64)) for i, picture in enumerate(pictures)]
     return torch.stack(drawn).to(pictures)
