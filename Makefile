@@ -6,6 +6,8 @@
 PYTHON ?= python3
 # the version that was tested; `make TORCH=torch` takes the newest
 TORCH ?= torch==2.13.0
+# threads that wait must not spin, or other work makes small networks many times slower
+export OMP_WAIT_POLICY ?= PASSIVE
 VENV := .venv
 BIN := $(VENV)/bin
 

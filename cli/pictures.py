@@ -137,6 +137,6 @@ def save(image, path):
 
 
 def save_text(text, path):
-    """Write a text in UTF-8, whole or not at all."""
+    """Write a text in UTF-8, whole or not at all; bytes of a file's name that are no UTF-8 are escaped as in JSON."""
     with written_whole(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
