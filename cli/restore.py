@@ -122,7 +122,7 @@ def run_sdedit(prior, pictures, settings, sigmas, on_call=None):
     """The Result of SDEdit down the path `sigmas`, with the seeds, samples, label and guidance of `settings`."""
     model = CallCounter(prior.model(settings.guidance, settings.threshold), on_call)
     starts = pictures.to(prior.device).repeat_interleave(settings.samples, 0)
-    seeds = item_seeds(settings.seed, len(starts)).tolist()
+    seeds = item_seeds(settings.seed, len(starts))
     start = time.perf_counter()
     edited = sdedit(
         model,

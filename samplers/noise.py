@@ -59,18 +59,18 @@ def seeded_noise(seed, stream=0):
         if cache.get("place") != place:
             first = step // length * length
             steps = torch.arange(first, first + length, device=x.device)
-            cache.update(place=place, drawn=normals(count, steps, item_seeds(seed, len(x), x.device), stream))
+            # non-blocking, as this falls between two network calls
+            seeds = torch.tensor(item_seeds(seed, len(x))).to(x.device, non_blocking=True)
+            cache.update(place=place, drawn=normals(count, steps, seeds, stream))
         return cache["drawn"][step % length].view(x.shape).to(x.dtype)
 
     return noise_sampler
 
 
-def item_seeds(seed, batch, device=None):
-    """int64 (batch,): seed + i, or the given list of seeds, which must have one for each item."""
+def item_seeds(seed, batch):
+    """seed + i for each item, or the given list of one seed each, as integers that fit 64 bits with a sign."""
     if isinstance(seed, int):
         seed = [seed + i for i in range(batch)]
     if len(seed) != batch:
         raise ValueError(f"There are {len(seed)} seeds for a batch of {batch}: give one each, or a single number.")
-    wrapped = [(s & (1 << 64) - 1) - (1 << 64) * (s >> 63 & 1) for s in seed]
-    # non-blocking, as a sampler asks for it between two network calls
-    return torch.tensor(wrapped, dtype=torch.int64).to(device, non_blocking=True)
+    return [(s & (1 << 64) - 1) - (1 << 64) * (s >> 63 & 1) for s in seed]

@@ -52,7 +52,7 @@ def restore(
     if updates:
         check_updates(sigmas[0].item(), step, updates, blocks, decay, temperature)
     solve, up, extra_args = SOLVERS[solver], encode_path(sigmas), extra_args or {}
-    seeds = item_seeds(seed, len(x) * samples).tolist()
+    seeds = item_seeds(seed, len(x) * samples)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     if start_noise:
         x = x + up[0].item() * seeded_noise(seeds[::samples], START)(x, 0)

@@ -4,6 +4,16 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
+import torch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Pictures and networks this small are slower on many threads, by far on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
