@@ -26,11 +26,16 @@ def noise_path(sigmas):
 
 
 def descending(sigmas):
-    """The levels of a path in decode order as floats, or ValueError; a single level will do."""
-    levels = noise_path(sigmas) if sigmas.numel() != 1 else sigmas.flatten().tolist()
-    if len(levels) > 1 and levels[0] < levels[1]:
+    """`noise_path`, or ValueError unless it is in decode order."""
+    levels = noise_path(sigmas)
+    if levels[0] < levels[1]:
         raise ValueError("The noise levels must be in decode order, from the deepest to the cleanest: flip them.")
     return levels
+
+
+def one_level_or_descending(sigmas):
+    """The levels of a path in decode order, or of a single one, for what acts at the first level only."""
+    return sigmas.flatten().tolist() if sigmas.numel() == 1 else descending(sigmas)
 
 
 def finite(x, what):

@@ -5,7 +5,7 @@ import warnings
 
 import torch
 
-from .checks import descending
+from .checks import one_level_or_descending
 from .ode import prepare, report
 
 
@@ -38,7 +38,7 @@ def langevin(
     level's distribution, 0 climbs it. noise_sampler(x, step) gives the noise of a numbered update. clip(x, sigma), if
     given, acts before each network call. Network calls: updates + blocks (see `langevin_calls`).
     """
-    x, s, denoise, clip = prepare(model, x, sigmas, extra_args, clip, check=descending)
+    x, s, denoise, clip = prepare(model, x, sigmas, extra_args, clip, check=one_level_or_descending)
     s = s[0]
     check_updates(s, step, updates, blocks, decay, temperature)
     if advice := large_step(step, s):

@@ -132,3 +132,4 @@ def test_sdedit_at_eta_zero_decodes_its_noisy_start_by_euler():
 def test_sdedit_refuses_what_cannot_be():
     refuses("flip them", sde.sdedit, TOY.model, TOY.clean(1), toy_path(last_zero=False).flip(0), noise_sampler=None)
     refuses("at least 1 repeat", sde.sdedit, TOY.model, TOY.clean(1), toy_path(), noise_sampler=None, repeats=0)
+    refuses("at least two sigmas", sde.sdedit, TOY.model, TOY.clean(1), toy_path()[:1], noise_sampler=None)
