@@ -11,6 +11,8 @@ import torch
 
 MASK = 0xFFFFFFFF
 CHUNK = 1 << 18
+# what is drawn for one purpose is independent of what is drawn for another from the same seed
+START, LANGEVIN, SDEDIT = range(3)
 
 
 def philox(counter, key):

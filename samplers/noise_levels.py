@@ -44,11 +44,20 @@ class NoiseLevels:
         betas = torch.as_tensor(betas, dtype=torch.float64)
         if betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all()):
             raise ValueError("betas must be a list of at least two numbers above 0 and at most 1.")
-        self.sigmas = torch.expm1(-torch.log1p(-betas).cumsum(0)).sqrt()
-        if not bool((self.sigmas.diff() > 0).all()):
-            raise ValueError("The betas do not raise the noise at every timestep: the schedule is not usable.")
+        self._set(torch.expm1(-torch.log1p(-betas).cumsum(0)).sqrt())
 
-        self._inner, self._log_steps = self.sigmas[1:-1], (self.sigmas[1:] / self.sigmas[:-1]).log()
+    @classmethod
+    def of_sigmas(cls, sigmas):
+        """The levels whose table of VE sigmas, (T,) from the cleanest to the noisiest, is given."""
+        levels = object.__new__(cls)
+        levels._set(torch.as_tensor(sigmas, dtype=torch.float64))
+        return levels
+
+    def _set(self, sigmas):
+        if not bool((sigmas.diff() > 0).all()):
+            raise ValueError("The betas do not raise the noise at every timestep: the schedule is not usable.")
+        self.sigmas = sigmas
+        self._inner, self._log_steps = sigmas[1:-1], (sigmas[1:] / sigmas[:-1]).log()
 
     def __len__(self):
         return len(self.sigmas)
@@ -136,11 +145,19 @@ def karras_sigmas(steps, sigma_min, sigma_max, rho=7.0):
     return torch.linspace(sigma_min ** (1 / rho), sigma_max ** (1 / rho), steps + 1, dtype=torch.float64) ** rho
 
 
-def decode_path(levels, deepest, steps, spacing="linspace"):
+def trained_timesteps(timesteps):
+    """The nearest whole timesteps of an ascending grid that starts at 0, moved apart where two would be the same."""
+    i = torch.arange(len(timesteps))
+    apart = (timesteps.round() - i).cummax(0).values + i
+    return torch.minimum(apart, timesteps[-1].round() - i.flip(0))
+
+
+def decode_path(levels, deepest, steps, spacing="linspace", trained=False):
     """The descending sigmas of `steps` ODE steps from timestep `deepest` down to the first trained level sigma(0).
 
     Returns float64 of shape (steps + 1,) on the CPU. Encoding follows it backwards; a restoration appends 0, on which a
-    solver returns the denoised picture. `spacing` is one of SPACINGS. Raises ValueError like `timestep_grid`.
+    solver returns the denoised picture. `spacing` is one of SPACINGS. trained: only levels that the model was trained
+    on, for networks that are asked at whole timesteps. Raises ValueError like `timestep_grid`.
     """
     levels = levels.to("cpu")
     if spacing == "karras":
@@ -148,6 +165,8 @@ def decode_path(levels, deepest, steps, spacing="linspace"):
         sigmas = karras_sigmas(steps, levels.sigma(0).item(), levels.sigma(deepest).item())
     else:
         sigmas = levels.sigma(timestep_grid(deepest, steps, spacing))
+    if trained:
+        sigmas = levels.sigma(trained_timesteps(levels.timestep(sigmas)))
     return sigmas.flip(0)
 
 

@@ -4,11 +4,8 @@ import torch
 
 from .checks import descending, finite
 from .langevin import check_updates, langevin, langevin_calls
-from .noise import item_seeds, seeded_noise
+from .noise import LANGEVIN, START, item_seeds, seeded_noise
 from .ode import SOLVERS, network_calls
-
-# streams of the seeded noise
-START, LANGEVIN = 0, 1
 
 
 def restore(

@@ -198,3 +198,39 @@ def test_coordinates_convert_both_ways_and_name_the_same_state():
             (nl.ve_to_flow(ve, sigma), flow),
         ]:
             torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("steps", "deepest"), [(25, 500), (5, 5), (50, 60), (24, 400), (1, 1), (400, 400), (7, 999)])
+@pytest.mark.parametrize("spacing", ["karras", "linspace"])
+def test_a_path_of_trained_levels_has_as_many_steps_at_whole_timesteps(steps, deepest, spacing):
+    levels = NoiseLevels(SCHEDULES["linear"])
+    timesteps = levels.timestep(nl.decode_path(levels, deepest, steps, spacing, trained=True)).flip(0)
+    assert len(timesteps) == steps + 1
+    torch.testing.assert_close(timesteps, timesteps.round(), atol=1e-6, rtol=0)
+    assert (timesteps.diff() > 0.5).all()
+    assert timesteps[0].round() == 0
+    assert timesteps[-1].round() == deepest
+
+
+def test_trained_levels_are_the_nearest_where_they_are_apart():
+    levels = NoiseLevels(SCHEDULES["linear"])
+    path, trained = (levels.timestep(nl.decode_path(levels, 500, 10, "karras", trained=t)) for t in (False, True))
+    torch.testing.assert_close(trained, path.round(), atol=1e-6, rtol=0)
+
+
+def test_levels_of_a_table_of_sigmas_are_the_levels_of_its_betas():
+    levels = NoiseLevels(SCHEDULES["linear"])
+    same = NoiseLevels.of_sigmas(levels.sigmas)
+    timesteps = torch.linspace(0, 999, 77, dtype=torch.float64)
+    assert torch.equal(same.sigma(timesteps), levels.sigma(timesteps))
+    with pytest.raises(ValueError, match="do not raise the noise"):
+        NoiseLevels.of_sigmas([1.0, 1.0])
+
+
+def test_levels_of_a_flow_reach_up_to_its_last_finite_one():
+    taus = torch.arange(1, 1001, dtype=torch.float64) / 1000
+    levels = NoiseLevels.of_sigmas(taus / (1 - taus))
+    assert levels.depth(fraction=1.0) == 998
+    path = nl.decode_path(levels, levels.depth(fraction=0.4), 10, "linspace")
+    torch.testing.assert_close(path[0], torch.tensor(0.401 / 0.599, dtype=torch.float64))
+    assert path.isfinite().all()
