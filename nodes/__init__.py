@@ -1,0 +1,34 @@
+"""The ComfyUI nodes, one file a stage. They turn sockets into calls of the samplers; only this folder imports comfy."""
+
+from comfy_api.latest import ComfyExtension
+
+from .clip import ConfidenceClip
+from .compare import CompareImages
+from .conditioning import ClassCondition
+from .decode import ODEDecode
+from .examples import ExamplePicture
+from .invert import DDIMInvert
+from .langevin import LangevinUpdate
+from .loaders import LoadPixelPrior
+from .restore import Restore
+from .schedule import Schedule
+from .sdedit import SDEdit
+
+NODES = [
+    LoadPixelPrior,
+    ClassCondition,
+    Schedule,
+    DDIMInvert,
+    ConfidenceClip,
+    LangevinUpdate,
+    ODEDecode,
+    SDEdit,
+    Restore,
+    CompareImages,
+    ExamplePicture,
+]
+
+
+class Pack(ComfyExtension):
+    async def get_node_list(self):
+        return NODES

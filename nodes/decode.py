@@ -1,0 +1,102 @@
+"""ODE Decode."""
+
+from comfy_api.latest import io
+
+from . import sockets
+from .guider import Guided, Progress, samples_of, ve_sigmas
+from .masks import latent_mask, mask_in
+from .solvers import solver_method
+
+
+def decode(guided, samples, path, callback, *, solver="ab2", sampler=None, clip=None, trajectory=None, mask=None):
+    """The LATENT tensor at the end of a decode `path`. clip: ClipSettings.
+
+    trajectory, mask: where the mask, (B or 1, 1, H, W), is 0, each state is reset to the inversion's, and the end to
+    the picture itself.
+    """
+
+    def down(model, x, sigmas, extra_args, callback, disable):
+        inside, kept = clip and clip.clip_for(x), None
+        if mask is not None:
+            kept = trajectory.map(lambda state: state.to(x)).keep(mask.to(x))
+        method = solver_method(solver, sampler, _both(inside, kept))
+        x = method(model, x, sigmas, extra_args, callback, disable)
+        return kept(x, sigmas[-1].item()) if kept else x
+
+    return guided.run(down, samples, path, callback)
+
+
+def _both(first, second):
+    if first is None or second is None:
+        return first or second
+    return lambda x, sigma: second(first(x, sigma), sigma)
+
+
+def check_fits(trajectory, samples):
+    """ValueError where the inversion was of a picture of another size or batch."""
+    held = trajectory.states[0.0].shape
+    if held[1:] != samples.shape[1:] or held[0] not in (1, len(samples)):
+        raise ValueError("The trajectory is that of another picture: connect the one of the latent's own DDIM Invert.")
+
+
+class ODEDecode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CODE_ODEDecode",
+            display_name="ODE Decode",
+            category="CODE",
+            description="Brings a noisy latent down the probability-flow ODE to a picture, without adding noise.",
+            inputs=[
+                sockets.model(),
+                sockets.latent("The noisy latent, at the first of the sigmas."),
+                sockets.sigmas("From the deepest level down, as DDIM Invert gives them out."),
+                sockets.positive(),
+                sockets.solver(),
+                *sockets.guidance(),
+                sockets.clip(),
+                sockets.sampler(),
+                sockets.Trajectory.Input(
+                    "trajectory",
+                    optional=True,
+                    tooltip="From DDIM Invert. With a mask, what is outside it is held to these states at every step.",
+                ),
+                sockets.mask(),
+            ],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="The restored picture, for VAE Decode.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        latent,
+        sigmas,
+        positive,
+        solver,
+        negative=None,
+        cfg=1.0,
+        clip=None,
+        sampler=None,
+        trajectory=None,
+        mask=None,
+    ):
+        samples = samples_of(model, latent)
+        path, mask = ve_sigmas(model, sigmas), mask_in(latent, mask)
+        if mask is not None:
+            mask = latent_mask(model, mask, samples)
+            if trajectory is None:
+                raise ValueError("A mask keeps what the inversion saw: connect DDIM Invert's trajectory as well.")
+            check_fits(trajectory, samples)
+        decoded = decode(
+            Guided(model, positive, negative, cfg),
+            samples,
+            path,
+            Progress(model, len(path) - 1).part(len(path) - 1),
+            solver=solver,
+            sampler=sampler,
+            clip=clip,
+            trajectory=trajectory,
+            mask=mask,
+        )
+        return io.NodeOutput({**latent, "samples": decoded})

@@ -1,0 +1,158 @@
+"""Sockets and widgets that several nodes share, with what turning them does to the picture."""
+
+from comfy_api.latest import io
+
+from ..samplers.ode import SOLVERS
+
+Clip = io.Custom("CODE_CLIP")
+Trajectory = io.Custom("CODE_TRAJECTORY")
+
+SPACINGS = ["karras", "linspace", "leading", "trailing"]
+
+
+def model():
+    return io.Model.Input(
+        "model", tooltip="The diffusion model whose idea of a likely picture is used: eps, v-prediction or flow."
+    )
+
+
+def latent(tooltip):
+    return io.Latent.Input("latent", tooltip=tooltip)
+
+
+def sigmas(tooltip):
+    return io.Sigmas.Input("sigmas", tooltip=tooltip)
+
+
+def positive():
+    return io.Conditioning.Input(
+        "positive",
+        tooltip="What the picture shows. The prior's unconditional output, or an empty prompt, leaves that to the "
+        "picture.",
+    )
+
+
+def guidance():
+    return [
+        io.Conditioning.Input(
+            "negative",
+            optional=True,
+            tooltip="What cfg leads away from: the unconditional output or an empty prompt. Needed where cfg is not 1.",
+        ),
+        io.Float.Input(
+            "cfg",
+            default=1.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            optional=True,
+            tooltip="Guidance. Higher turns the picture towards positive: more realism, less fidelity, twice the "
+            "time. 1 is off, and what an inversion needs to come back.",
+        ),
+    ]
+
+
+def solver():
+    return io.Combo.Input(
+        "solver",
+        options=["ab2", *(name for name in SOLVERS if name != "ab2")],
+        default="ab2",
+        tooltip="How the ODE is followed. ab2 comes back most exactly for its calls, euler is the paper's DDIM, heun "
+        "takes two calls a step. Use the same one up and down.",
+    )
+
+
+def sampler():
+    return io.Sampler.Input(
+        "sampler",
+        optional=True,
+        tooltip="One of ComfyUI's samplers in place of the solver. Only those without noise can follow the ODE: "
+        "euler, heun, dpm_2, lms, dpmpp_2m, ipndm, ipndm_v, deis.",
+    )
+
+
+def clip():
+    return Clip.Input(
+        "clip",
+        optional=True,
+        tooltip="From Confidence Clip: holds each state inside what clean data plus noise can be, which takes out "
+        "damage that no noise explains. Without it the damage is carried along.",
+    )
+
+
+def seed(tooltip):
+    return io.Int.Input(
+        "seed",
+        default=0,
+        min=0,
+        max=0xFFFFFFFFFFFFFFFF,
+        control_after_generate=True,
+        tooltip=tooltip + " Item i of a batch uses seed + i, so it looks the same alone.",
+    )
+
+
+def mask():
+    return io.Mask.Input(
+        "mask",
+        optional=True,
+        tooltip="Where to restore: 1 is restored, 0 stays as it was. The size of the picture, or of the latent.",
+    )
+
+
+def langevin_widgets(optional=False):
+    return [
+        io.Float.Input(
+            "step_size",
+            default=0.002,
+            min=0.0,
+            max=2.0,
+            step=0.0005,
+            round=False,
+            optional=optional,
+            tooltip="How far each update moves [the paper's epsilon, a VP step]. Higher moves further from the "
+            "damage and from the photo: sharper, more invented. 0 is refused.",
+        ),
+        io.Int.Input(
+            "updates",
+            default=60,
+            min=0 if optional else 1,
+            max=10000,
+            optional=optional,
+            tooltip="How many updates [N]. More is more realism and less fidelity, and more time: one network call "
+            "each.",
+        ),
+        io.Int.Input(
+            "blocks",
+            default=4,
+            min=1,
+            max=1000,
+            optional=optional,
+            tooltip="The updates are dealt over this many blocks, each with a smaller step and a last update without "
+            "noise: more blocks end calmer.",
+        ),
+    ]
+
+
+def schedule_widgets(optional=False):
+    return [
+        io.Int.Input(
+            "steps",
+            default=25,
+            min=1,
+            max=1000,
+            optional=optional,
+            tooltip="Steps of the ODE each way, about one network call each. More comes back more exactly, and takes "
+            "longer.",
+        ),
+        io.Float.Input(
+            "depth",
+            default=0.4,
+            min=0.0,
+            max=100000.0,
+            step=0.01,
+            round=False,
+            optional=optional,
+            tooltip="How far up the picture is carried [L]. Deeper looks more real and is less faithful; 0.3 to 0.5 "
+            "of the schedule restores.",
+        ),
+    ]
