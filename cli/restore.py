@@ -11,14 +11,11 @@ from ..samplers.checks import finite
 from ..samplers.clipping import ConfidenceClip
 from ..samplers.denoisers import CallCounter
 from ..samplers.langevin import check_updates, large_step
-from ..samplers.noise import item_seeds, seeded_noise
+from ..samplers.noise import SDEDIT, item_seeds, seeded_noise
 from ..samplers.noise_levels import decode_path
 from ..samplers.restore import restore, restore_calls
 from ..samplers.sde import sdedit
 from .settings import depth_of
-
-# a stream of the seeded noise that restore does not use
-SDEDIT = 2
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ..evaluation.corruptions import CORRUPTIONS
 from ..evaluation.metrics import psnr, ssim
+from ..evaluation.sheets import Cell, contact_sheet
 from ..priors.loading import load
 from .demo import read_settings
 from .photos import make_folder, spare
@@ -18,7 +19,6 @@ from .pictures import fit, read, save, to_image
 from .progress import call_progress
 from .restore import plan, run
 from .settings import Settings
-from .sheets import Cell, contact_sheet
 
 READ = {
     int: (int, "whole numbers"),

@@ -7,9 +7,9 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 DATA_RANGE = 2.0
 
 
-def psnr(pictures, references):
-    """10 log10(4 / mean squared error) in dB of each of (B, C, H, W), as floats; infinite where the two are equal."""
-    ratio = peak_signal_noise_ratio(pictures, references, data_range=DATA_RANGE, reduction="none", dim=(1, 2, 3))
+def psnr(pictures, references, data_range=DATA_RANGE):
+    """10 log10(data_range^2 / mean squared error) in dB of each of (B, C, H, W), floats; infinite where equal."""
+    ratio = peak_signal_noise_ratio(pictures, references, data_range=data_range, reduction="none", dim=(1, 2, 3))
     return ratio.tolist()
 
 

@@ -13,6 +13,8 @@ from . import sockets
 from .guider import samples_of, ve_sigmas
 from .pixel_prior import PixelModel
 
+RANGES = ["auto", "fixed"]
+
 
 @dataclass(frozen=True)
 class ClipSettings:
@@ -83,7 +85,7 @@ class ConfidenceClip(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "data_range",
-                    options=["auto", "fixed"],
+                    options=RANGES,
                     default="auto",
                     tooltip="The range of clean data. auto: [-1, 1] for pixels, and for latents each channel's range "
                     "in the picture. fixed: low and high below.",
@@ -122,6 +124,7 @@ class ConfidenceClip(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, eta, data_range, low, high, latent=None, sigmas=None, reference=None):
+        sockets.check_choice("data range", data_range, RANGES)
         settings = clip_settings(model, eta, data_range, low, high, reference)
         if (latent is None) != (sigmas is None):
             raise ValueError(

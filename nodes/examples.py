@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from PIL import Image
 
 from ..evaluation.corruptions import contrast, gaussian_noise, mask_blocks, mask_pixels
+from .sockets import check_choice
 
 FOLDER = Path(__file__).parent / "examples"
 
@@ -26,12 +27,6 @@ EVERYWHERE = ("heavy noise", "low contrast")
 def pictures():
     """The names of the pictures, a class and a number each."""
     return sorted(path.stem for path in FOLDER.glob("*.png"))
-
-
-def check_known(what, name, names):
-    """ValueError with one sentence for a name that is none of names: a queued prompt can hold any."""
-    if name not in names:
-        raise ValueError(f"Example Picture has no {what} {str(name)[:40]!r}: take one of {', '.join(names)}.")
 
 
 def damaged(original, damage, seed):
@@ -88,8 +83,8 @@ class ExamplePicture(io.ComfyNode):
 
     @classmethod
     def execute(cls, picture, damage, seed):
-        check_known("picture", picture, pictures())
-        check_known("damage", damage, list(DAMAGES))
+        check_choice("picture", picture, pictures())
+        check_choice("damage", damage, DAMAGES)
         with Image.open(FOLDER / f"{picture}.png") as image:
             original = torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32))[None] / 255
         changed, mask = damaged(original, damage, seed)

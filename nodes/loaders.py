@@ -6,6 +6,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..priors.loading import bundled, load
+from . import sockets
 from .pixel_prior import native_model, pixel_vae
 
 
@@ -16,6 +17,11 @@ def installed():
         for root in folder_paths.get_folder_paths("diffusers")
         for index in sorted(Path(root).glob("*/model_index.json"))
     }
+
+
+def choices():
+    """The names to choose from, the bundled priors first."""
+    return [*bundled(), *(name for name in installed() if name not in bundled())]
 
 
 class LoadPixelPrior(io.ComfyNode):
@@ -29,7 +35,7 @@ class LoadPixelPrior(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "prior",
-                    options=[*bundled(), *(name for name in installed() if name not in bundled())],
+                    options=choices(),
                     tooltip="What the model knows decides what it can restore. Bundled priors come first, then "
                     "folders in diffusers layout under models/diffusers.",
                 ),
@@ -62,6 +68,7 @@ class LoadPixelPrior(io.ComfyNode):
 
     @classmethod
     def execute(cls, prior, hub_id, dynamic_threshold):
-        source = hub_id.strip() or (prior if prior in bundled() else installed().get(prior, prior))
-        loaded = load(source)
+        if not hub_id.strip():
+            sockets.check_choice("prior", prior, choices())
+        loaded = load(hub_id.strip() or (prior if prior in bundled() else installed()[prior]))
         return io.NodeOutput(native_model(loaded, dynamic_threshold), pixel_vae(), [[None, {}]], loaded.size)

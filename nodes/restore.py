@@ -128,6 +128,7 @@ class Restore(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, vae, image, positive, preset, seed, samples, negative=None, mask=None, **custom):
+        sockets.check_choice("preset", preset, [*PRESETS, "custom"])
         settings = PRESETS.get(preset) or Settings(**custom)
         if not (settings.updates or settings.clip or settings.cfg != 1):
             raise ValueError("With no updates, no clip and cfg 1 nothing would change: turn one of them on.")

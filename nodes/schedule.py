@@ -7,9 +7,12 @@ from ..samplers.noise_levels import decode_path
 from . import sockets
 from .guider import native_sigmas, noise_levels
 
+UNITS = ["fraction", "timestep", "sigma"]
+
 
 def path_for(model, steps, depth, unit="fraction", spacing="karras"):
     """The VE levels of a decode, with a last 0, and the timestep of their depth."""
+    sockets.check_choice("unit", unit, UNITS)
     levels, whole = noise_levels(model)
     timestep = levels.depth(**{unit: depth})
     path = decode_path(levels, round(timestep) if whole else timestep, steps, spacing, trained=whole)
@@ -29,7 +32,7 @@ class Schedule(io.ComfyNode):
                 *sockets.schedule_widgets(),
                 io.Combo.Input(
                     "unit",
-                    options=["fraction", "timestep", "sigma"],
+                    options=UNITS,
                     default="fraction",
                     tooltip="What depth counts: the fraction of the model's schedule, 0 to 1; its timesteps, mostly "
                     "0 to 999; or the noise itself, in standard deviations (for flow models sigma / (1 + sigma) is "

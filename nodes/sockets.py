@@ -10,6 +10,12 @@ Trajectory = io.Custom("CODE_TRAJECTORY")
 SPACINGS = ["karras", "linspace", "leading", "trailing"]
 
 
+def check_choice(what, value, options):
+    """ValueError where a widget of choices holds none of them: ComfyUI lets a queued prompt hold any."""
+    if value not in options:
+        raise ValueError(f"There is no {what} {str(value)[:40]!r}: take one of {', '.join(options)}.")
+
+
 def model():
     return io.Model.Input(
         "model", tooltip="The diffusion model whose idea of a likely picture is used: eps, v-prediction or flow."

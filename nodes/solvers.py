@@ -3,6 +3,7 @@
 from functools import partial
 
 from ..samplers.ode import SOLVERS
+from .sockets import check_choice
 
 # those that were seen to return from an inversion; the others draw noise, or cannot climb
 DETERMINISTIC = ("euler", "heun", "dpm_2", "lms", "dpmpp_2m", "ipndm", "ipndm_v", "deis")
@@ -11,6 +12,7 @@ DETERMINISTIC = ("euler", "heun", "dpm_2", "lms", "dpmpp_2m", "ipndm", "ipndm_v"
 def solver_method(solver, sampler=None, clip=None):
     """The method for `Guided.run`. ValueError for a SAMPLER that draws noise, or where one should clip as well."""
     if sampler is None:
+        check_choice("solver", solver, SOLVERS)
         return partial(SOLVERS[solver], clip=clip)
     options = getattr(sampler, "extra_options", {})
     name = getattr(getattr(sampler, "sampler_function", None), "__name__", "").removeprefix("sample_")

@@ -12,8 +12,8 @@ from confident_ode.cli.demo import built_in_photo, code_settings, read_settings,
 from confident_ode.cli.pictures import fit
 from confident_ode.cli.restore import plan, run
 from confident_ode.cli.settings import Settings
-from confident_ode.cli.sheets import TILE
 from confident_ode.evaluation.metrics import psnr
+from confident_ode.evaluation.sheets import TILE
 from confident_ode.priors.loading import load
 from PIL import Image
 from prior.tiny import write_prior

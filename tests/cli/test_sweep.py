@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from confident_ode.cli.sheets import TILE
 from confident_ode.cli.sweep import parsed
+from confident_ode.evaluation.sheets import TILE
 from PIL import Image
 
 SETTINGS = """

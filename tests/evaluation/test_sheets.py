@@ -1,5 +1,5 @@
 import numpy as np
-from confident_ode.cli.sheets import MARGIN, TILE, Cell, contact_sheet
+from confident_ode.evaluation.sheets import MARGIN, TILE, Cell, contact_sheet
 from PIL import Image
 
 
@@ -49,3 +49,9 @@ def test_texts_leave_ink_inside_the_margins():
         assert x.min() >= MARGIN - 2
         assert x.max() <= sheet.width - MARGIN + 2
         assert y.max() <= sheet.height - MARGIN + 8
+
+
+def test_accents_and_line_breaks_are_left_out():
+    cell, plain = (Cell(Image.new("RGB", (8, 8), "white"), (line,)) for line in ("caf\u00e9\n\ud800\0", "cafe"))
+    accented = contact_sheet(["Dvo\u0159a\u0301k"], [[cell]], "na\u00efve\n title", ["\u00fcber"])
+    assert np.array_equal(accented, contact_sheet(["Dvorak"], [[plain]], "naive title", ["uber"]))

@@ -1,6 +1,7 @@
 """Contact sheets: pictures side by side, enlarged in whole pixels, with a title above and numbers below."""
 
 import math
+import unicodedata
 from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw, ImageFont
@@ -22,9 +23,10 @@ def contact_sheet(columns, rows, title="", labels=()):
     """A white RGB sheet of `rows`, lists of Cell or None (left blank), under the titles `columns`.
 
     title: a line above it all. labels: a name for each row, on its left. Small pictures are enlarged by a whole factor,
-    so that a pixel stays a square; large ones stay as they are.
+    so that a pixel stays a square; large ones stay as they are. Accented letters lose their accents.
     """
-    rows = [[cell and replace(cell, picture=_enlarged(cell.picture)) for cell in row] for row in rows]
+    title, columns, labels = _plain(title), [_plain(column) for column in columns], [_plain(label) for label in labels]
+    rows = [[cell and _ready(cell) for cell in row] for row in rows]
     cells = [cell for row in rows for cell in row if cell]
     head, name, note = (ImageFont.load_default(size) for size in (22, 17, 14))
 
@@ -57,6 +59,16 @@ def contact_sheet(columns, rows, title="", labels=()):
                 draw.text((x, y + cell.picture.height + 6), "\n".join(cell.lines), QUIET, note, spacing=LINE - 15)
         y += heights[i] + GAP
     return sheet
+
+
+def _ready(cell):
+    return replace(cell, picture=_enlarged(cell.picture), lines=tuple(_plain(line) for line in cell.lines))
+
+
+def _plain(text):
+    """The text on one line and without accents, which Pillow's default font does not have."""
+    letters = unicodedata.normalize("NFKD", " ".join(text.split()))
+    return "".join(letter for letter in letters if letter.isprintable() and not unicodedata.combining(letter))
 
 
 def _length(text, font):
