@@ -1,0 +1,500 @@
+"""Draws the shipped workflows on the real page, which writes them in both formats, and runs them for their thumbnails.
+
+python tests/browser/draw_workflows.py    workflows/*.json and *.jpg, workflows/api/*.json and docs/step-by-step.png
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from browser.page import Page
+from comfyui.server import REPOSITORY, Server
+from playwright.sync_api import sync_playwright
+
+FOLDER = REPOSITORY / "workflows"
+THUMBNAIL = (640, 400)
+
+
+@dataclass
+class Node:
+    """A node to draw: inputs are (key of a node, name of its output) or the value of a widget."""
+
+    type: str
+    inputs: dict = field(default_factory=dict)
+    title: str | None = None
+    size: tuple[int, int] | None = None
+
+
+@dataclass
+class Workflow:
+    """Groups of nodes from left to right, {title: {key: Node}}, under a note; `subgraph` names the group to fold."""
+
+    note: str
+    groups: dict
+    subgraph: str | None = None
+
+
+PRIOR = {"prior": Node("CODE_LoadPixelPrior", {"prior": "flowers32", "dynamic_threshold": True})}
+
+
+def example(picture="daisy-1", damage="random pixels"):
+    return {"picture": Node("CODE_ExamplePicture", {"picture": picture, "damage": damage})}
+
+
+def saved(source, prefix):
+    return {"save": Node("SaveImage", {"images": source, "filename_prefix": f"CODE/{prefix}"}, size=(260, 260))}
+
+
+def compared(names, **columns):
+    return {
+        "compare": Node(
+            "CODE_CompareImages",
+            {"reference": ("picture", "original"), "names": names, **columns},
+            size=(620, 420),
+        )
+    }
+
+
+def told(source):
+    return Node("PreviewAny", {"source": source}, title="Report", size=(380, 120))
+
+
+def sampler(type, title=None, **inputs):
+    common = {"model": ("prior", "model"), "positive": ("prior", "unconditional")}
+    return Node(type, {**common, **inputs}, title)
+
+
+SCALED = Node(
+    "ImageScale",
+    {
+        "image": ("picture", "damaged"),
+        "upscale_method": "area",
+        "width": ("prior", "size"),
+        "height": ("prior", "size"),
+        "crop": "center",
+    },
+    title="To the prior's size",
+)
+ENCODED = Node("VAEEncode", {"pixels": ("scaled", "IMAGE"), "vae": ("prior", "vae")})
+
+
+def inverted(**inputs):
+    return sampler("CODE_DDIMInvert", latent=("encoded", "LATENT"), sigmas=("schedule", "sigmas"), **inputs)
+
+
+def updated(**inputs):
+    return sampler("CODE_LangevinUpdate", latent=("invert", "latent"), sigmas=("invert", "sigmas"), **inputs)
+
+
+def decoded(**inputs):
+    return sampler("CODE_ODEDecode", latent=("update", "latent"), sigmas=("invert", "sigmas"), **inputs)
+
+
+def restored(**inputs):
+    image = ("picture", "damaged")
+    return sampler("CODE_Restore", vae=("prior", "vae"), image=image, **inputs)
+
+
+SCHEDULE = Node("CODE_Schedule", {"model": ("prior", "model")})
+CLIP = Node("CODE_ConfidenceClip", {"model": ("prior", "model")})
+DECODED = Node("VAEDecode", {"samples": ("decode", "latent"), "vae": ("prior", "vae")})
+STEPS = {
+    "1 · Picture and prior": {**PRIOR, **example(), "scaled": SCALED, "encoded": ENCODED},
+    "2 · Up the ODE, clipped": {
+        "schedule": SCHEDULE,
+        "clip": CLIP,
+        "invert": inverted(clip=("clip", "clip"), add_noise=True),
+    },
+    "3 · Updated, and down": {"update": updated(), "decode": decoded(), "vae_decode": DECODED},
+}
+
+WORKFLOWS = {
+    "restore-in-one-node": Workflow(
+        "## Restore a picture in one node\n\nRun it: a flower with 40 % wrong pixels comes back.\n\n"
+        "**Try** another *preset*: **faithful** changes less, **bold** invents more, **blocks** is for masks and "
+        "strokes. Another *damage* or *picture* in Example Picture.\n\n**Your own picture:** put *Load Image* in "
+        "place of Example Picture, and load a prior that knows what it shows (a folder in models/diffusers, or a hub "
+        "id).",
+        {
+            "Picture and prior": {**PRIOR, **example()},
+            "Restore": {"restore": restored(preset="balanced"), "report": told(("restore", "report"))},
+            "Look": {
+                **compared("damaged, CODE", a=("picture", "damaged"), b=("restore", "restored")),
+                **saved(("restore", "restored"), "restored"),
+            },
+        },
+    ),
+    "step-by-step": Workflow(
+        "## CODE, step by step\n\nThe same as *CODE Restore*, with every part in view: **DDIM Invert** carries the "
+        "picture up, **Confidence Clip** takes out what no noise explains, **Langevin Latent Update** moves it "
+        "towards likely pictures, **ODE Decode** brings it down.\n\n**Try** *depth* in CODE Schedule (deeper: more "
+        "real, less faithful), *eta* in Confidence Clip (lower: more damage out, and colour), *step_size* and "
+        "*updates* in Langevin.",
+        {
+            **STEPS,
+            "4 · Look": {
+                **compared("damaged, CODE", a=("picture", "damaged"), b=("vae_decode", "IMAGE")),
+                **saved(("vae_decode", "IMAGE"), "step-by-step"),
+            },
+        },
+    ),
+    "code-against-sdedit": Workflow(
+        "## CODE against SDEdit\n\nThe same prior and depth, and as many network calls. SDEdit adds noise and takes "
+        "it away again; it has to choose between keeping the damage and losing the picture.\n\n**Try** a *depth* of "
+        "0.2 or 0.6 for SDEdit in CODE Schedule, another *damage*, another *seed*.",
+        {
+            "Picture and prior": {**PRIOR, **example("sunflower-1", "heavy noise")},
+            "CODE": {"restore": restored(preset="balanced")},
+            "SDEdit": {
+                "encoded": Node("VAEEncode", {"pixels": ("picture", "damaged"), "vae": ("prior", "vae")}),
+                "schedule": Node("CODE_Schedule", {"model": ("prior", "model"), "steps": 117, "spacing": "linspace"}),
+                "sdedit": sampler("CODE_SDEdit", latent=("encoded", "LATENT"), sigmas=("schedule", "sigmas")),
+                "sdedit_picture": Node("VAEDecode", {"samples": ("sdedit", "latent"), "vae": ("prior", "vae")}),
+            },
+            "Look": {
+                **compared(
+                    "damaged, CODE, SDEdit",
+                    a=("picture", "damaged"),
+                    b=("restore", "restored"),
+                    c=("sdedit_picture", "IMAGE"),
+                ),
+                "report": told(("compare", "report")),
+                **saved(("compare", "sheet"), "code-against-sdedit"),
+            },
+        },
+    ),
+    "several-samples-and-pick": Workflow(
+        "## Several restorations, and pick one\n\nOne inversion, four draws of the Langevin noise. Look at them, "
+        "then set *batch_index* in *Pick this one* (0 to 3) and run again: only the saving runs.\n\n**Try** the "
+        "preset **bold**, where the samples differ more.",
+        {
+            "Picture and prior": {**PRIOR, **example("dandelion-1", "random pixels")},
+            "Restore four times": {"restore": restored(preset="bold", samples=4)},
+            "Look": {
+                "compare": Node(
+                    "CODE_CompareImages",
+                    {"reference": ("picture", "original"), "a": ("restore", "restored"), "names": "CODE"},
+                    size=(420, 760),
+                )
+            },
+            "Pick": {
+                "pick": Node(
+                    "ImageFromBatch",
+                    {"image": ("restore", "restored"), "batch_index": 0, "length": 1},
+                    title="Pick this one",
+                ),
+                **saved(("pick", "IMAGE"), "picked"),
+            },
+        },
+    ),
+    "faded-picture-with-a-class": Workflow(
+        "## A faded picture, and what it shows\n\nNothing in a picture of low contrast is impossible, so clipping "
+        "cannot help. Saying what it shows can: **Class Condition** guides the way down.\n\n**Try** a wrong class in "
+        "*label*, or *preset* custom with *clip* off and *cfg* between 2 and 10.",
+        {
+            "Picture and prior": {**PRIOR, **example("tulip-1", "low contrast")},
+            "Say what it shows": {
+                "class": Node("CODE_ClassCondition", {"model": ("prior", "model"), "label": "tulip"})
+            },
+            "Restore": {
+                "restore": restored(
+                    preset="faded", positive=("class", "CONDITIONING"), negative=("prior", "unconditional")
+                )
+            },
+            "Look": {
+                **compared("faded, CODE", a=("picture", "damaged"), b=("restore", "restored")),
+                **saved(("restore", "restored"), "faded"),
+            },
+        },
+    ),
+    "keep-an-area": Workflow(
+        "## Restore only what is masked\n\nThe mask is never used on the way up. On the way down, all that is "
+        "outside it is held to the states of the inversion at every step, and is the picture itself at the "
+        "end.\n\n**Try** to disconnect *mask* in ODE Decode: now the whole picture moves. With your own picture: "
+        "paint the mask in Load Image's mask editor.",
+        {
+            "1 · Picture and prior": {
+                **PRIOR,
+                **example("sunflower-2", "blocks masked"),
+                "encoded": Node("VAEEncode", {"pixels": ("picture", "damaged"), "vae": ("prior", "vae")}),
+            },
+            "2 · Up the ODE, clipped": {
+                "schedule": Node("CODE_Schedule", {"model": ("prior", "model"), "depth": 0.5}),
+                "clip": Node("CODE_ConfidenceClip", {"model": ("prior", "model"), "eta": 0.7}),
+                "invert": inverted(clip=("clip", "clip")),
+            },
+            "3 · Down, the rest kept": {
+                "update": updated(),
+                "decode": decoded(trajectory=("invert", "trajectory"), mask=("picture", "mask")),
+                "vae_decode": DECODED,
+            },
+            "4 · Look": {
+                **compared("damaged, CODE in the mask", a=("picture", "damaged"), b=("vae_decode", "IMAGE")),
+                **saved(("vae_decode", "IMAGE"), "kept"),
+            },
+        },
+    ),
+    "our-inversion-with-ksampler": Workflow(
+        "## Our inversion, ComfyUI's decode\n\nDDIM Invert carries a picture to half depth, ComfyUI's own sampler "
+        "brings it back: latents and sigmas are ComfyUI's, so that the nodes mix. The report says how exactly ODE "
+        "Decode would bring it back.\n\n**Try** *euler* in KSamplerSelect (DDIM: less exact), fewer *steps*, or "
+        "another prompt or class in the guider, which edits the picture.",
+        {
+            "Picture and prior": {
+                "prior": Node("CODE_LoadPixelPrior", {"prior": "flowers32"}),
+                **example("rose-1", "none"),
+                "encoded": Node("VAEEncode", {"pixels": ("picture", "original"), "vae": ("prior", "vae")}),
+            },
+            "Our inversion": {
+                "schedule": Node("CODE_Schedule", {"model": ("prior", "model"), "depth": 0.5, "to_zero": False}),
+                "invert": inverted(measure=True),
+                "report": told(("invert", "report")),
+            },
+            "ComfyUI's decode": {
+                "noise": Node("DisableNoise"),
+                "guider": Node(
+                    "BasicGuider", {"model": ("prior", "model"), "conditioning": ("prior", "unconditional")}
+                ),
+                "sampler": Node("KSamplerSelect", {"sampler_name": "heun"}),
+                "decode": Node(
+                    "SamplerCustomAdvanced",
+                    {
+                        "noise": ("noise", "NOISE"),
+                        "guider": ("guider", "GUIDER"),
+                        "sampler": ("sampler", "SAMPLER"),
+                        "sigmas": ("invert", "sigmas"),
+                        "latent_image": ("invert", "latent"),
+                    },
+                ),
+                "vae_decode": Node("VAEDecode", {"samples": ("decode", "output"), "vae": ("prior", "vae")}),
+            },
+            "Look": {
+                **compared("there and back", a=("vae_decode", "IMAGE")),
+                **saved(("vae_decode", "IMAGE"), "there-and-back"),
+            },
+        },
+    ),
+    "stable-diffusion-1.5": Workflow(
+        "## Stable Diffusion 1.5\n\nThe same five nodes on latents. Choose your checkpoint and your picture. The "
+        "clip reads the range of clean latents from the picture, channel by channel.\n\n**Try** a prompt that says "
+        "what the picture shows, and a *cfg* of 3 to 7 in Langevin Latent Update and ODE Decode; leave DDIM Invert "
+        "at 1. *depth* 0.2 to 0.5.",
+        {
+            "1 · Checkpoint, prompts, picture": {
+                "prior": Node("CheckpointLoaderSimple", {"ckpt_name": "v1-5-pruned-emaonly.safetensors"}),
+                "positive": Node("CLIPTextEncode", {"clip": ("prior", "CLIP"), "text": "a photo"}, size=(320, 100)),
+                "negative": Node("CLIPTextEncode", {"clip": ("prior", "CLIP"), "text": ""}, size=(320, 100)),
+                "picture": Node("LoadImage", {"image": "example.png"}),
+                "scaled": Node(
+                    "ImageScale",
+                    {
+                        "image": ("picture", "IMAGE"),
+                        "upscale_method": "area",
+                        "width": 512,
+                        "height": 512,
+                        "crop": "center",
+                    },
+                ),
+                "encoded": Node("VAEEncode", {"pixels": ("scaled", "IMAGE"), "vae": ("prior", "VAE")}),
+            },
+            "2 · Up the ODE, clipped": {
+                "schedule": Node("CODE_Schedule", {"model": ("prior", "MODEL")}),
+                "clip": Node("CODE_ConfidenceClip", {"model": ("prior", "MODEL")}),
+                "invert": inverted(
+                    model=("prior", "MODEL"), positive=("negative", "CONDITIONING"), clip=("clip", "clip")
+                ),
+            },
+            "3 · Updated, and down": {
+                "update": updated(
+                    model=("prior", "MODEL"),
+                    positive=("positive", "CONDITIONING"),
+                    negative=("negative", "CONDITIONING"),
+                ),
+                "decode": decoded(
+                    model=("prior", "MODEL"),
+                    positive=("positive", "CONDITIONING"),
+                    negative=("negative", "CONDITIONING"),
+                ),
+                "vae_decode": Node("VAEDecode", {"samples": ("decode", "latent"), "vae": ("prior", "VAE")}),
+            },
+            "4 · Look": saved(("vae_decode", "IMAGE"), "sd15"),
+        },
+    ),
+    "code-as-a-subgraph": Workflow(
+        "## CODE as one node of your own\n\nThe five steps, folded into a subgraph: open it with a double click, "
+        "change what you like, and keep it as a node of your own.\n\n**Try** to lay two of them side by side with "
+        "different *eta*.",
+        {
+            **STEPS,
+            "4 · Look": {
+                **compared("damaged, CODE", a=("picture", "damaged"), b=("vae_decode", "IMAGE")),
+                **saved(("vae_decode", "IMAGE"), "subgraph"),
+            },
+        },
+        subgraph="CODE",
+    ),
+}
+
+DRAW = """([workflow, gap]) => {
+    app.graph.clear()
+    app.nodeOutputs = {}
+    const made = {}, columns = []
+    for (const [title, nodes] of Object.entries(workflow.groups)) {
+        const column = []
+        for (const [key, {type, title}] of Object.entries(nodes)) {
+            const node = LiteGraph.createNode(type)
+            if (!node) throw new Error(`no node ${type}`)
+            app.graph.add(node)
+            if (title) node.title = title
+            made[key] = node
+            column.push([key, node])
+        }
+        columns.push([title, column])
+    }
+    for (const nodes of Object.values(workflow.groups))
+        for (const [key, {inputs}] of Object.entries(nodes)) {
+            const node = made[key]
+            for (const widget of node.widgets ?? [])
+                if (widget.name === "control_after_generate") widget.value = "fixed"
+            for (const [name, value] of Object.entries(inputs))
+                if (Array.isArray(value)) {
+                    const source = made[value[0]]
+                    const slot = source.outputs.findIndex(output => (output.label ?? output.name) === value[1])
+                    const input = node.inputs.findIndex(input => input.name === name)
+                    if (slot < 0 || input < 0) throw new Error(`${value} -> ${key}.${name}: no such slot`)
+                    source.connect(slot, node, input)
+                } else {
+                    const widget = node.widgets?.find(widget => widget.name === name)
+                    if (!widget) throw new Error(`${key} has no widget ${name}`)
+                    widget.value = value
+                }
+        }
+    const note = LiteGraph.createNode("MarkdownNote")
+    app.graph.add(note)
+    note.title = "What to try"
+    note.widgets[0].value = workflow.note
+    note.pos = [0, 0]
+    note.size = [360, 420]
+    note.color = "#432"
+    note.bgcolor = "#653"
+    let x = 420
+    for (const [title, column] of columns) {
+        const width = Math.max(...column.map(([key, node]) => {
+            const size = Object.values(workflow.groups).find(nodes => key in nodes)[key].size
+            const least = node.computeSize()
+            node.setSize([Math.max(size?.[0] ?? 310, least[0]), Math.max(size?.[1] ?? 0, least[1])])
+            return node.size[0]
+        }))
+        let y = 0
+        for (const [, node] of column) {
+            node.pos = [x, y]
+            node.setSize([width, node.size[1]])
+            y += node.size[1] + gap + LiteGraph.NODE_TITLE_HEIGHT
+        }
+        const group = new LiteGraph.LGraphGroup(title)
+        app.graph.add(group)
+        group.pos = [x - 14, -LiteGraph.NODE_TITLE_HEIGHT - 54]
+        group.size = [width + 28, y + 54 + 14 - gap]
+        x += width + 3 * gap
+    }
+    app.graph.setDirtyCanvas(true, true)
+    return Object.fromEntries(Object.entries(made).map(([key, node]) => [key, node.id]))
+}"""
+
+
+TIDY = """([id, titles, name]) => {
+    const node = app.graph.getNodeById(id), [first, last] = titles.map(t => app.graph.groups.find(g => g.title === t))
+    node.pos = [first.pos[0] + 14, 0]
+    node.setSize([240, node.computeSize()[1]])
+    const right = last.pos[0] + last.size[0]
+    app.graph.remove(last)
+    first.title = name
+    first.size = [268, 84 + node.size[1] + 14]
+    const moved = right - (first.pos[0] + first.size[0])
+    for (const item of [...app.graph.nodes, ...app.graph.groups])
+        if (item.pos[0] >= right - 20) item.pos = [item.pos[0] - moved, item.pos[1]]
+}"""
+
+BOUNDS = """() => {
+    const corners = [...app.graph.nodes, ...app.graph.groups].flatMap(({pos: [x, y], size: [w, h]}) =>
+        [app.canvasPosToClientPos([x, y - 30]), app.canvasPosToClientPos([x + w, y + h])])
+    const xs = corners.map(([x]) => x), ys = corners.map(([, y]) => y)
+    return [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)]
+}"""
+
+
+def draw(page, workflow):
+    """Draw a Workflow on the page; returns {key: node id}."""
+    groups = {
+        title: {key: {**vars(node), "inputs": node.inputs} for key, node in nodes.items()}
+        for title, nodes in workflow.groups.items()
+    }
+    ids = page.evaluate(DRAW, [{"note": workflow.note, "groups": groups}, 30])
+    if workflow.subgraph:
+        titles = list(workflow.groups)[1:3]
+        folded = [ids[key] for title in titles for key in workflow.groups[title]]
+        page.evaluate(TIDY, [page.to_subgraph(folded, workflow.subgraph), titles, workflow.subgraph])
+    return ids
+
+
+def write(path, content):
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def thumbnail(picture, path):
+    """A picture of THUMBNAIL's size, the original fitted into it on white."""
+    factor = min(THUMBNAIL[0] / picture.width, THUMBNAIL[1] / picture.height)
+    size = (round(picture.width * factor), round(picture.height * factor))
+    fitted = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    sheet = Image.new("RGB", THUMBNAIL, "white")
+    sheet.paste(fitted, ((THUMBNAIL[0] - size[0]) // 2, (THUMBNAIL[1] - size[1]) // 2))
+    sheet.save(path, quality=88)
+
+
+def graph_picture(page, path):
+    """The whole graph as it looks, without the page around it."""
+    page.command("Workspace.ToggleFocusMode")
+    page.command("Comfy.Canvas.FitView")
+    page.page.wait_for_timeout(1000)  # the view moves there slowly
+    left, top, right, bottom = page.evaluate(BOUNDS)
+    clip = {"x": max(0, left - 20), "y": max(0, top - 20), "width": right - left + 40, "height": bottom - top + 40}
+    page.page.screenshot(path=path, clip=clip)
+    page.command("Workspace.ToggleFocusMode")
+    with Image.open(path) as picture:
+        return picture.convert("RGB")
+
+
+def main():
+    pictures = REPOSITORY / "out" / "workflows"
+    for folder in (FOLDER / "api", pictures):
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as base, Server(base) as server, sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = Page(chromium.new_page(viewport={"width": 1900, "height": 1000}), server)
+        for name, workflow in WORKFLOWS.items():
+            ids = draw(page, workflow)
+            # once more through the file, so that what is shipped is what the page makes of it
+            page.load(page.to_ui(), name)
+            write(FOLDER / f"{name}.json", page.to_ui())
+            api = page.to_api()
+            write(FOLDER / "api" / f"{name}.json", api)
+            if "compare" in ids:
+                assert page.run()["type"] == "execution_success", name
+                run = server.run(api)
+                thumbnail(run.pictures(ids["compare"])[0], FOLDER / f"{name}.jpg")
+            picture = graph_picture(page, pictures / f"{name}.png")
+            if "compare" not in ids:
+                thumbnail(picture, FOLDER / f"{name}.jpg")
+            if name == "step-by-step":
+                picture.save(REPOSITORY / "docs" / "step-by-step.png", optimize=True)
+            print(name, flush=True)
+
+
+if __name__ == "__main__":
+    main()
