@@ -87,20 +87,20 @@ class ConfidenceClip(io.ComfyNode):
                     "data_range",
                     options=RANGES,
                     default="auto",
-                    tooltip="The range of clean data. auto: [-1, 1] for pixels, and for latents each channel's range "
-                    "in the picture. fixed: low and high below.",
+                    tooltip="auto: [-1, 1] for pixels, each channel's range in the picture for latents. fixed: low "
+                    "and high below.",
                 ),
                 io.String.Input(
                     "low",
                     default="",
-                    tooltip="For fixed: the lowest clean value in the model's scale, a number or one a channel with "
-                    "commas.",
+                    tooltip="For fixed only: the lowest clean value in the model's scale, a number or one a channel "
+                    "with commas.",
                 ),
                 io.String.Input(
                     "high",
                     default="",
-                    tooltip="For fixed: the highest clean value in the model's scale, a number or one a channel with "
-                    "commas.",
+                    tooltip="For fixed only: the highest clean value in the model's scale, a number or one a channel "
+                    "with commas.",
                 ),
                 io.Latent.Input(
                     "latent", optional=True, tooltip="A noisy latent to clip here, at the level of sigmas."
@@ -109,8 +109,8 @@ class ConfidenceClip(io.ComfyNode):
                 io.Latent.Input(
                     "reference",
                     optional=True,
-                    tooltip="The clean latent whose range is meant by auto. Invert knows it; clipping here, and in "
-                    "Langevin and Decode, needs it for latent models.",
+                    tooltip="The clean latent that auto takes the range from. Latent models need it for clipping "
+                    "here, in Langevin and in Decode; Invert knows its own.",
                 ),
             ],
             outputs=[

@@ -64,7 +64,7 @@ class CompareImages(io.ComfyNode):
                 io.String.Input(
                     "names",
                     default="damaged, CODE, SDEdit",
-                    tooltip="What stands above a, b and c, with commas between.",
+                    tooltip="Titles of a, b and c, with commas between.",
                 ),
             ],
             outputs=[

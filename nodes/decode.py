@@ -49,19 +49,19 @@ class ODEDecode(io.ComfyNode):
             description="Brings a noisy latent down the probability-flow ODE to a picture, without adding noise.",
             inputs=[
                 sockets.model(),
-                sockets.latent("The noisy latent, at the first of the sigmas."),
+                sockets.latent("The noisy latent, from DDIM Invert or Langevin Latent Update."),
                 sockets.sigmas("From the deepest level down, as DDIM Invert gives them out."),
                 sockets.positive(),
                 sockets.solver(),
                 *sockets.guidance(),
-                sockets.clip(),
+                sockets.clip(sockets.CLIP_HERE),
                 sockets.sampler(),
                 sockets.Trajectory.Input(
                     "trajectory",
                     optional=True,
                     tooltip="From DDIM Invert. With a mask, what is outside it is held to these states at every step.",
                 ),
-                sockets.mask(),
+                sockets.mask(" Needs trajectory."),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The restored picture, for VAE Decode.")],
         )

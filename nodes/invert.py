@@ -68,23 +68,23 @@ class DDIMInvert(io.ComfyNode):
             inputs=[
                 sockets.model(),
                 sockets.latent("The picture, encoded with the VAE that belongs to the model."),
-                sockets.sigmas("From CODE Schedule, in either order; they must rise or fall all the way."),
+                sockets.sigmas("From CODE Schedule, in either order."),
                 sockets.positive(),
                 sockets.solver(),
                 io.Boolean.Input(
                     "add_noise",
                     default=False,
-                    tooltip="Adds noise of the lowest level first, as the model has seen its pictures and as the "
-                    "paper does. Off comes back more exactly.",
+                    tooltip="Adds noise of the lowest level first, as the paper's code does. Rarely visible; off "
+                    "comes back more exactly.",
                 ),
-                sockets.seed("Draws the noise of add_noise."),
+                sockets.seed("Draws the noise of add_noise.", changes=False),
                 io.Boolean.Input(
                     "measure",
                     default=False,
                     tooltip="Decodes the result once more to say in the report how exactly the picture comes back. "
                     "Takes as long again.",
                 ),
-                *sockets.guidance(),
+                *sockets.guidance("Leave it at 1: a guided inversion does not come back. Guide on the way down."),
                 sockets.clip(),
                 sockets.sampler(),
             ],

@@ -59,12 +59,12 @@ class LangevinUpdate(io.ComfyNode):
                     min=0.0,
                     max=10.0,
                     step=0.05,
-                    tooltip="How much noise each update adds. 1 draws likely pictures, with detail; 0 climbs to the "
-                    "likeliest, which is smooth.",
+                    tooltip="How much noise each update adds. 1 draws likely pictures, with texture; 0 climbs to the "
+                    "likeliest, which is smooth. 0.5 helps where grain is left.",
                 ),
                 sockets.seed("Draws the noise of the updates: another seed, another restoration."),
                 *sockets.guidance(),
-                sockets.clip(),
+                sockets.clip(sockets.CLIP_HERE),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The moved latent, at the same noise level."),

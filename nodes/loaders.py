@@ -42,8 +42,9 @@ class LoadPixelPrior(io.ComfyNode):
                 io.String.Input(
                     "hub_id",
                     default="",
-                    tooltip="A Hugging Face id, taken in place of the prior above and downloaded once: the paper's "
-                    "own are google/ddpm-ema-celebahq-256, -bedroom-256 and -church-256. Safetensors only.",
+                    tooltip="A Hugging Face id, taken in place of the prior above and downloaded once, such as the "
+                    "paper's own google/ddpm-ema-celebahq-256, google/ddpm-ema-bedroom-256 and "
+                    "google/ddpm-ema-church-256. Safetensors only.",
                 ),
                 io.Boolean.Input(
                     "dynamic_threshold",

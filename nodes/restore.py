@@ -49,10 +49,10 @@ PRESETS = {
 }
 
 
-def fitted(model, pictures):
-    """(B, H, W, C) cut and scaled to the square that a pixel prior knows; other models take them as they are."""
+def fitted(model, vae, pictures):
+    """(B, H, W, C) cut and scaled to the square that a pixel prior knows, else cut to what the VAE encodes."""
     if not isinstance(model.model, PixelModel):
-        return pictures
+        return vae.vae_encode_crop_pixels(pictures)
     size = model.model.prior.size
     method = "bicubic" if min(pictures.shape[1:3]) < size else "area"
     square = comfy.utils.common_upscale(pictures.movedim(-1, 1), size, size, method, "center")
@@ -80,9 +80,9 @@ class Restore(io.ComfyNode):
                     "preset",
                     options=[*PRESETS, "custom"],
                     default="balanced",
-                    tooltip="balanced for noise and wrong pixels; faithful changes less; bold invents more; blocks "
-                    "for masks and strokes; faded for low contrast and fog (needs a class or a prompt, and "
-                    "negative). custom takes the settings below, which the others leave aside.",
+                    tooltip="balanced: noise, wrong pixels. faithful: light damage, changes less. bold: invents more. "
+                    "blocks: masks, strokes. faded: low contrast, fog (needs a class or prompt, and "
+                    "negative). custom: the settings below, which the others ignore.",
                 ),
                 sockets.seed("Draws the noise of the updates: another seed, another restoration."),
                 io.Int.Input(
@@ -132,10 +132,10 @@ class Restore(io.ComfyNode):
         settings = PRESETS.get(preset) or Settings(**custom)
         if not (settings.updates or settings.clip or settings.cfg != 1):
             raise ValueError("With no updates, no clip and cfg 1 nothing would change: turn one of them on.")
-        seen = fitted(model, checked_image(image)[..., :3])
+        seen = fitted(model, vae, checked_image(image)[..., :3])
         latent = {"samples": vae.encode(seen)}
         restored, clipped = restored_latent(
-            model, latent, positive, negative, settings, seed, samples, fitted_mask(model, image, mask)
+            model, latent, positive, negative, settings, seed, samples, fitted_mask(model, vae, image, mask)
         )
         pictures = vae.decode(restored).clamp(0, 1)
         return io.NodeOutput(
@@ -176,7 +176,7 @@ def checked_image(image):
     return image
 
 
-def fitted_mask(model, image, mask):
+def fitted_mask(model, vae, image, mask):
     """The MASK, if any, as `fitted` cuts and scales its picture; ValueError where it has another size."""
     if mask is None:
         return None
@@ -186,7 +186,7 @@ def fitted_mask(model, image, mask):
             f"The mask is {mask.shape[2]}x{mask.shape[1]} and the picture {image.shape[2]}x{image.shape[1]}: give a "
             "mask of the picture's size."
         )
-    return fitted(model, mask[..., None])[..., 0]
+    return fitted(model, vae, mask[..., None])[..., 0]
 
 
 def report(model, settings, pictures, seen, clipped):
@@ -194,10 +194,8 @@ def report(model, settings, pictures, seen, clipped):
     path, _ = path_for(model, settings.steps, settings.depth)
     calls = network_calls("ab2", encode_path(path)) + network_calls("ab2", path)
     calls += langevin_calls(settings.updates, settings.blocks)
-    # a VAE cuts sides that are no multiple of its ratio
-    moved = psnr(2 * pictures, 2 * seen) if pictures.shape == seen.shape else []
     parts = [f"{calls} network calls at sigma {path[0]:.4g}"]
     if clipped is not None:
         parts.append(f"{clipped:.1%} clipped")
-    parts += [f"PSNR to the input {', '.join(f'{m:.1f}' for m in moved)} dB"] if moved else []
+    parts.append(f"PSNR to the input {', '.join(f'{moved:.1f}' for moved in psnr(2 * pictures, 2 * seen))} dB")
     return "; ".join(parts) + "."

@@ -11,12 +11,12 @@ UNITS = ["fraction", "timestep", "sigma"]
 
 
 def path_for(model, steps, depth, unit="fraction", spacing="karras"):
-    """The VE levels of a decode, with a last 0, and the timestep of their depth."""
+    """The VE levels of a decode, with a last 0, and the timestep that they start from."""
     sockets.check_choice("unit", unit, UNITS)
     levels, whole = noise_levels(model)
     timestep = levels.depth(**{unit: depth})
     path = decode_path(levels, round(timestep) if whole else timestep, steps, spacing, trained=whole)
-    return torch.cat([path, path.new_zeros(1)]), timestep
+    return torch.cat([path, path.new_zeros(1)]), round(levels.timestep(path[0]).item(), 2)
 
 
 class Schedule(io.ComfyNode):
@@ -34,9 +34,8 @@ class Schedule(io.ComfyNode):
                     "unit",
                     options=UNITS,
                     default="fraction",
-                    tooltip="What depth counts: the fraction of the model's schedule, 0 to 1; its timesteps, mostly "
-                    "0 to 999; or the noise itself, in standard deviations (for flow models sigma / (1 + sigma) is "
-                    "the time).",
+                    tooltip="What depth counts: a fraction of the schedule (0 to 1), timesteps (mostly 0 to 999), or "
+                    "sigma, the noise in standard deviations. Change depth with it.",
                 ),
                 io.Combo.Input(
                     "spacing",

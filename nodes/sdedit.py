@@ -16,12 +16,11 @@ class SDEdit(io.ComfyNode):
             node_id="CODE_SDEdit",
             display_name="SDEdit (baseline)",
             category="CODE",
-            description="Adds noise to a picture and takes it away again: what CODE is compared with, at the same "
-            "settings.",
+            description="Adds random noise to a picture and takes it away again: the baseline to compare CODE with.",
             inputs=[
                 sockets.model(),
                 sockets.latent("The picture, encoded and clean."),
-                sockets.sigmas("The same as for CODE, or of another depth."),
+                sockets.sigmas("From CODE Schedule. Deeper looks more real and keeps less."),
                 sockets.positive(),
                 sockets.seed("Draws the noise: another seed, another picture."),
                 io.Int.Input(

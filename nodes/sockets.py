@@ -38,7 +38,18 @@ def positive():
     )
 
 
-def guidance():
+GUIDANCE = (
+    "Guidance. Higher turns the picture towards positive: more realism, less fidelity, twice the time. 1 is off, and "
+    "what an inversion needs to come back."
+)
+CLIP = (
+    "From Confidence Clip: holds each state inside what clean data plus noise can be, which takes out damage that no "
+    "noise explains. Without it the damage is carried along."
+)
+CLIP_HERE = "From Confidence Clip: holds the states in range here too. The paper clips only while inverting."
+
+
+def guidance(cfg=GUIDANCE):
     return [
         io.Conditioning.Input(
             "negative",
@@ -52,8 +63,7 @@ def guidance():
             max=100.0,
             step=0.1,
             optional=True,
-            tooltip="Guidance. Higher turns the picture towards positive: more realism, less fidelity, twice the "
-            "time. 1 is off, and what an inversion needs to come back.",
+            tooltip=cfg,
         ),
     ]
 
@@ -77,31 +87,30 @@ def sampler():
     )
 
 
-def clip():
+def clip(tooltip=CLIP):
     return Clip.Input(
         "clip",
         optional=True,
-        tooltip="From Confidence Clip: holds each state inside what clean data plus noise can be, which takes out "
-        "damage that no noise explains. Without it the damage is carried along.",
+        tooltip=tooltip,
     )
 
 
-def seed(tooltip):
+def seed(tooltip, changes=True):
     return io.Int.Input(
         "seed",
         default=0,
         min=0,
         max=0xFFFFFFFFFFFFFFFF,
-        control_after_generate=True,
+        control_after_generate=changes,
         tooltip=tooltip + " Item i of a batch uses seed + i, so it looks the same alone.",
     )
 
 
-def mask():
+def mask(more=""):
     return io.Mask.Input(
         "mask",
         optional=True,
-        tooltip="Where to restore: 1 is restored, 0 stays as it was. The size of the picture, or of the latent.",
+        tooltip="Where to restore: 1 is restored, 0 stays as it was. The size of the picture, or of the latent." + more,
     )
 
 
@@ -115,8 +124,8 @@ def langevin_widgets(optional=False):
             step=0.0005,
             round=False,
             optional=optional,
-            tooltip="How far each update moves [the paper's epsilon, a VP step]. Higher moves further from the "
-            "damage and from the photo: sharper, more invented. 0 is refused.",
+            tooltip="How far each update moves [the paper's epsilon, a VP step]. Higher moves further from "
+            "the damage and from the photo: more invented, and seeds differ more. 0 is refused.",
         ),
         io.Int.Input(
             "updates",
@@ -124,8 +133,8 @@ def langevin_widgets(optional=False):
             min=0 if optional else 1,
             max=10000,
             optional=optional,
-            tooltip="How many updates [N]. More is more realism and less fidelity, and more time: one network call "
-            "each.",
+            tooltip="How many updates [N]. More is more realism and less fidelity, and more time: one network "
+            "call each. PSNR falls with them; judge by eye.",
         ),
         io.Int.Input(
             "blocks",
@@ -133,8 +142,8 @@ def langevin_widgets(optional=False):
             min=1,
             max=1000,
             optional=optional,
-            tooltip="The updates are dealt over this many blocks, each with a smaller step and a last update without "
-            "noise: more blocks end calmer.",
+            tooltip="The updates are dealt over this many blocks [K], each with a smaller step and a last "
+            "update without noise: more blocks move less, so more fidelity.",
         ),
     ]
 
@@ -158,7 +167,7 @@ def schedule_widgets(optional=False):
             step=0.01,
             round=False,
             optional=optional,
-            tooltip="How far up the picture is carried [L]. Deeper looks more real and is less faithful; 0.3 to 0.5 "
-            "of the schedule restores.",
+            tooltip="How far up the picture is carried [L]. Deeper looks more real and is less faithful; 0.3 "
+            "to 0.5 of the schedule restores, with a mask about 0.7.",
         ),
     ]

@@ -225,7 +225,7 @@ WORKFLOWS = {
                 "encoded": Node("VAEEncode", {"pixels": ("picture", "damaged"), "vae": ("prior", "vae")}),
             },
             "2 · Up the ODE, clipped": {
-                "schedule": Node("CODE_Schedule", {"model": ("prior", "model"), "depth": 0.5}),
+                "schedule": Node("CODE_Schedule", {"model": ("prior", "model"), "depth": 0.7}),
                 "clip": Node("CODE_ConfidenceClip", {"model": ("prior", "model"), "eta": 0.7}),
                 "invert": inverted(clip=("clip", "clip")),
             },

@@ -1,0 +1,257 @@
+"""Draws the pictures of the help pages beside it, with the nodes themselves and the bundled prior, on the CPU.
+
+COMFYUI_PATH=~/ComfyUI ~/ComfyUI/.venv/bin/python web/docs/draw.py [CODE_DDIMInvert ...]    all pages, or those named
+"""
+
+import importlib.util
+import math
+import os
+import sys
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+
+def loaded_pack():
+    """The nodes by their class names and the sheet's parts, from this folder, as ComfyUI would import it."""
+    sys.path.insert(0, os.path.expanduser(os.environ["COMFYUI_PATH"]))
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+    spec = importlib.util.spec_from_file_location("code_pack", ROOT / "__init__.py")
+    sys.modules["code_pack"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["code_pack"])
+    parts = [importlib.import_module(f"code_pack.{name}") for name in ("evaluation.sheets", "evaluation.comparison")]
+    nodes = importlib.import_module("code_pack.nodes").NODES
+    return {node.__name__: node for node in nodes} | {name: part for part in parts for name, part in vars(part).items()}
+
+
+class Pack:
+    """The nodes as functions that return their outputs."""
+
+    def __init__(self):
+        self.parts = loaded_pack()
+        self.model, self.vae, self.no_class, _ = self("LoadPixelPrior", "flowers32", "", False)
+
+    def __call__(self, node, *inputs, **options):
+        return self.parts[node].execute(*inputs, **options).args
+
+    def sheet(self, columns, rows, labels=()):
+        return self.parts["contact_sheet"](columns, rows, labels=labels)
+
+    def grid(self, cells):
+        """Cells in rows of three, without titles: their lines say what they are."""
+        sheet = self.sheet([""] * 3, [cells[i : i + 3] for i in range(0, len(cells), 3)])
+        return sheet.crop((0, self.parts["HEADING"], *sheet.size))
+
+    def cell(self, image, *lines):
+        """An IMAGE, of which the first picture is shown, and lines of text."""
+        return self.parts["Cell"](self.parts["to_image"](image[0].clamp(0, 1)), lines)
+
+    def scored(self, image, original, *lines):
+        """A cell with the PSNR and SSIM to the original under it."""
+        return self.cell(image, *lines, *self.parts["scored"](image.clamp(0, 1), original))
+
+    def example(self, picture, damage):
+        return self("ExamplePicture", picture, damage, 0)
+
+    def path(self, depth, steps=25, spacing="karras", to_zero=True):
+        return self("Schedule", self.model, steps, depth, "fraction", spacing, to_zero)[0]
+
+    def encoded(self, image):
+        return {"samples": self.vae.encode(image)}
+
+    def decoded(self, latent):
+        return self.vae.decode(latent["samples"])
+
+    def inverted(self, image, sigmas, **options):
+        return self("DDIMInvert", self.model, self.encoded(image), sigmas, self.no_class, "ab2", **options)
+
+    def restored(self, image, depth=0.4, eta=1.0, step_size=2e-3, updates=60, seed=0, held=None):
+        """The picture after Invert, Langevin and Decode. eta None: no clip. updates 0: no Langevin. held: MASK."""
+        clip = None if eta is None else self("ConfidenceClip", self.model, eta, "auto", "", "")[2]
+        start = {"add_noise": True, "seed": seed, "measure": False}
+        latent, sigmas, trajectory, *_ = self.inverted(image, self.path(depth), clip=clip, **start)
+        if updates:
+            settings = (step_size, updates, 4, 0.8, 1.0, seed)
+            latent, _ = self("LangevinUpdate", self.model, latent, sigmas, self.no_class, *settings)
+        kept = {"trajectory": trajectory, "mask": held} if held is not None else {}
+        return self.decoded(self("ODEDecode", self.model, latent, sigmas, self.no_class, "ab2", **kept)[0])
+
+    def drawn(self, model, conditioning, seed, cfg=1.0):
+        """A picture out of nothing but noise."""
+        sigmas = self("Schedule", model, 60, 1.0, "fraction", "linspace", True)[0]
+        nothing = {"samples": torch.zeros(1, 3, 32, 32)}
+        return self.decoded(self("SDEdit", model, nothing, sigmas, conditioning, seed, 1, self.no_class, cfg)[0])
+
+
+def load_pixel_prior(pack):
+    steady = pack("LoadPixelPrior", "flowers32", "", True)[0]
+    tulip, seeds = pack("ClassCondition", pack.model, "tulip")[0], (1, 2, 3)
+    rows = [
+        [pack.cell(pack.drawn(pack.model, pack.no_class, seed)) for seed in seeds],
+        [pack.cell(pack.drawn(pack.model, tulip, seed, 6.0)) for seed in seeds],
+        [pack.cell(pack.drawn(steady, tulip, seed, 6.0)) for seed in seeds],
+    ]
+    return pack.sheet([f"seed {seed}" for seed in seeds], rows, ["no class", "tulip", "thresholded"])
+
+
+def class_condition(pack):
+    damaged, original, _ = pack.example("rose-1", "low contrast")
+    cells = [pack.scored(damaged, original, "low contrast")]
+    for label, cfg in (("", 1.0), ("rose", 3.0), ("rose", 7.0), ("tulip", 7.0), ("daisy", 7.0)):
+        positive = pack("ClassCondition", pack.model, label)[0]
+        settings = {"depth": 0.4, "steps": 25, "step_size": 1e-3, "updates": 60, "blocks": 4}
+        settings |= {"clip": False, "eta": 1.0, "cfg": cfg, "negative": pack.no_class}
+        image = pack("Restore", pack.model, pack.vae, damaged, positive, "custom", 0, 1, **settings)[0]
+        cells.append(pack.scored(image, original, f"{label or 'no class'}, cfg {cfg:g}"))
+    return pack.grid(cells)
+
+
+def schedule(pack):
+    """The levels of each spacing as dots on a logarithmic axis, with the PSNR of a round trip on them."""
+    width, height, left, right = 760, 250, 110, 170
+    drawing = Image.new("RGB", (width, height), "white")
+    draw, font = ImageDraw.Draw(drawing), ImageFont.load_default(15)
+    _, original, _ = pack.example("sunflower-1", "none")
+    low, high = math.log(0.01), math.log(pack.path(0.4)[0].item())
+
+    def place(sigma):
+        return left + (math.log(sigma) - low) / (high - low) * (width - left - right)
+
+    for row, spacing in enumerate(("karras", "linspace", "leading", "trailing")):
+        y, path = 50 + 40 * row, pack.path(0.4, 12, spacing, to_zero=False)
+        draw.text((20, y - 9), spacing, "#1b1b1f", font)
+        draw.line((left, y, width - right, y), "#d8d8de")
+        for sigma in path.tolist():
+            draw.ellipse((place(sigma) - 5, y - 5, place(sigma) + 5, y + 5), "#2f6fdb")
+        *_, report = pack.inverted(original, path, add_noise=False, seed=0, measure=True)
+        draw.text((width - right + 20, y - 9), report.split(" at ")[-1].rstrip("."), "#66666e", font)
+    for sigma in (0.01, 0.03, 0.1, 0.3, 1.0):
+        draw.text((place(sigma), 205), f"{sigma:g}", "#66666e", font, anchor="ma")
+    draw.text((20, 205), "sigma", "#66666e", font)
+    draw.text((20, 8), "12 steps to depth 0.4, on a logarithmic axis", "#1b1b1f", font)
+    draw.text((width - right + 20, 8), "up and back", "#1b1b1f", font)
+    return drawing
+
+
+def ddim_invert(pack):
+    _, original, _ = pack.example("sunflower-1", "none")
+    up, back = [], []
+    depths = (0.1, 0.3, 0.5)
+    for depth in depths:
+        latent, sigmas, *_ = pack.inverted(
+            original, pack.path(depth, to_zero=False), add_noise=False, seed=0, measure=False
+        )
+        sigma = sigmas[0].item()
+        seen = pack.decoded({"samples": latent["samples"] / math.sqrt(1 + sigma**2)})
+        up.append(pack.cell(seen, f"sigma {sigma:.2f}"))
+        down = pack("ODEDecode", pack.model, latent, sigmas, pack.no_class, "ab2")[0]
+        back.append(pack.scored(pack.decoded(down), original))
+    return pack.sheet([f"depth {depth}" for depth in depths], [up, back], ["up", "and back"])
+
+
+def confidence_clip(pack):
+    cells = []
+    for picture, damage in (("sunflower-1", "random pixels"), ("daisy-1", "blocks masked")):
+        damaged, original, _ = pack.example(picture, damage)
+        cells.append(pack.scored(damaged, original, damage))
+        for eta in (None, 1.7, 1.0, 0.7, 0.5):
+            name = "no clip" if eta is None else f"eta {eta:g}"
+            cells.append(pack.scored(pack.restored(damaged, eta=eta), original, name))
+    return pack.grid(cells)
+
+
+def langevin_update(pack):
+    damaged, original, _ = pack.example("sunflower-1", "random pixels")
+
+    def row(name, *values):
+        return [pack.scored(pack.restored(damaged, **{name: value}), original, f"{name} {value:g}") for value in values]
+
+    return pack.grid(row("updates", 0, 60, 200) + row("step_size", 5e-4, 2e-3, 8e-3) + row("seed", 1, 2, 3))
+
+
+def ode_decode(pack):
+    damaged, original, mask = pack.example("daisy-1", "blocks masked")
+    cells = [
+        pack.scored(damaged, original, "blocks masked"),
+        pack.scored(pack.restored(damaged, depth=0.5, eta=0.7), original, "whole, depth 0.5"),
+        pack.scored(pack.restored(damaged, depth=0.7, eta=0.7, held=mask), original, "with the mask, depth 0.7"),
+    ]
+    return pack.grid(cells)
+
+
+def sdedit(pack):
+    damaged, original, _ = pack.example("sunflower-1", "random pixels")
+    depths = (0.2, 0.4, 0.6)
+    baseline = [
+        pack("SDEdit", pack.model, pack.encoded(damaged), pack.path(depth), pack.no_class, 0, 1)[0] for depth in depths
+    ]
+    rows = [
+        [pack.scored(pack.decoded(latent), original) for latent in baseline],
+        [pack.scored(pack.restored(damaged, depth=depth), original) for depth in depths],
+    ]
+    return pack.sheet([f"depth {depth}" for depth in depths], rows, ["SDEdit", "CODE"])
+
+
+def restore(pack):
+    cells = []
+    for picture, damage, preset in (
+        ("sunflower-1", "random pixels", "bold"),
+        ("tulip-1", "heavy noise", "faithful"),
+        ("daisy-1", "blocks masked", "blocks"),
+        ("rose-1", "low contrast", "faded"),
+    ):
+        damaged, original, _ = pack.example(picture, damage)
+        cells.append(pack.scored(damaged, original, damage))
+        for name in ("balanced", preset):
+            positive = pack("ClassCondition", pack.model, picture.split("-")[0] if name == "faded" else "")[0]
+            image, *_ = pack("Restore", pack.model, pack.vae, damaged, positive, name, 0, 1, pack.no_class)
+            cells.append(pack.scored(image, original, name))
+    return pack.grid(cells)
+
+
+def compare_images(pack):
+    damaged, original, _ = pack.example("sunflower-1", "random pixels")
+    sheet, _ = pack("CompareImages", original, damaged, "damaged, CODE", pack.restored(damaged))
+    return Image.fromarray((sheet[0] * 255).round().byte().numpy())
+
+
+def example_picture(pack):
+    pictures = ("sunflower-1", "daisy-2", "rose-2", "tulip-1", "dandelion-1")
+    damages = ("none", "random pixels", "heavy noise", "blocks masked", "low contrast")
+    cells = [pack.cell(pack.example(*both)[0], ", ".join(both)) for both in zip(pictures, damages, strict=True)]
+    mask = pack.example("tulip-1", "blocks masked")[2][..., None].expand(-1, -1, -1, 3)
+    cells.append(pack.cell(mask, "tulip-1, blocks masked: mask"))
+    return pack.grid(cells)
+
+
+PAGES = {
+    "CODE_LoadPixelPrior": load_pixel_prior,
+    "CODE_ClassCondition": class_condition,
+    "CODE_Schedule": schedule,
+    "CODE_DDIMInvert": ddim_invert,
+    "CODE_ConfidenceClip": confidence_clip,
+    "CODE_LangevinUpdate": langevin_update,
+    "CODE_ODEDecode": ode_decode,
+    "CODE_SDEdit": sdedit,
+    "CODE_Restore": restore,
+    "CODE_CompareImages": compare_images,
+    "CODE_ExamplePicture": example_picture,
+}
+
+
+def main(*pages):
+    """Write <node id>.png for the pages, or for all."""
+    pack = Pack()
+    for page in pages or PAGES:
+        with torch.inference_mode():
+            PAGES[page](pack).save(HERE / f"{page}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
