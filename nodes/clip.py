@@ -34,7 +34,20 @@ class ClipSettings:
                     "reference of Confidence Clip, or give a fixed range."
                 )
             low, high = data_range(clean)
+        if not (fits(low, x) and fits(high, x)):
+            raise ValueError(
+                "The clip is for latents of other channels or another batch: give Confidence Clip this MODEL and this "
+                "picture's latent."
+            )
         return clipping.ConfidenceClip(self.eta, *(torch.as_tensor(v).to(x, non_blocking=True) for v in (low, high)))
+
+
+def fits(bound, x):
+    """Whether a bound of the clip, a number or a tensor, broadcasts to x and leaves its shape."""
+    try:
+        return torch.broadcast_shapes(torch.as_tensor(bound).shape, x.shape) == x.shape
+    except RuntimeError:
+        return False
 
 
 def data_range(clean):
@@ -58,11 +71,13 @@ def numbers(text, name, channels, ndim):
     except ValueError:
         values = []
     if len(values) not in (1, channels) or not torch.tensor(values).isfinite().all():
-        raise ValueError(f"{name} is {text!r}: give a number, or {channels} with commas between, one for each channel.")
+        raise ValueError(
+            f"{name} is {text[:40]!r}: give a number, or {channels} with commas between, one for each channel."
+        )
     return values[0] if len(values) == 1 else torch.tensor(values).view(-1, *[1] * (ndim - 2))
 
 
-class ConfidenceClip(io.ComfyNode):
+class ConfidenceClip(sockets.Node):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -141,6 +156,7 @@ class ConfidenceClip(io.ComfyNode):
 
 def clip_settings(model, eta, data_range_kind="auto", low="", high="", reference=None):
     """The CODE_CLIP of Confidence Clip's widgets."""
+    clipping.ConfidenceClip(eta)  # refuses an eta here, not in the node that comes to use it
     format = model.get_model_object("latent_format")
     if data_range_kind == "fixed":
         ndim = 2 + format.latent_dimensions

@@ -5,6 +5,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..evaluation.comparison import comparison
+from . import sockets
 
 LETTERS = ("a", "b", "c")
 LONGEST_NAME = 40
@@ -23,6 +24,10 @@ def colours(pictures, name):
     if not pictures.isfinite().all():
         raise ValueError(
             f"Compare Images got a picture with NaN or infinite values as {name}: look at the node before it."
+        )
+    if pictures.shape[-1] == 2:
+        raise ValueError(
+            f"Compare Images got a picture of 2 channels as {name}, and one has 1, 3 or 4: look at the node before it."
         )
     return pictures.cpu().float()[..., :3].expand(-1, -1, -1, 3).clamp(0, 1)
 
@@ -44,7 +49,7 @@ def matched(batches):
     return {name: pictures.expand(count, -1, -1, -1) for name, pictures in batches.items()}
 
 
-class CompareImages(io.ComfyNode):
+class CompareImages(sockets.Node):
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -2,10 +2,11 @@
 
 from comfy_api.latest import io
 
+from . import sockets
 from .pixel_prior import PixelModel
 
 
-class ClassCondition(io.ComfyNode):
+class ClassCondition(sockets.Node):
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -39,7 +39,7 @@ def check_fits(trajectory, samples):
         raise ValueError("The trajectory is that of another picture: connect the one of the latent's own DDIM Invert.")
 
 
-class ODEDecode(io.ComfyNode):
+class ODEDecode(sockets.Node):
     @classmethod
     def define_schema(cls):
         return io.Schema(

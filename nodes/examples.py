@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from PIL import Image
 
 from ..evaluation.corruptions import contrast, gaussian_noise, mask_blocks, mask_pixels
+from . import sockets
 from .sockets import check_choice
 
 FOLDER = Path(__file__).parent / "examples"
@@ -37,7 +38,7 @@ def damaged(original, damage, seed):
     return (changed.movedim(1, -1) + 1) / 2, torch.ones_like(hit) if damage in EVERYWHERE else hit
 
 
-class ExamplePicture(io.ComfyNode):
+class ExamplePicture(sockets.Node):
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -4,6 +4,8 @@ Progress, previews of the denoised picture, interrupt, guidance, patches and mem
 samplers work in VE coordinates; for flow models the bridge maps tau = sigma / (1 + sigma) and x_flow = x / (1 + sigma).
 """
 
+import math
+
 import comfy.model_management
 import comfy.model_sampling
 import comfy.sample
@@ -64,10 +66,16 @@ def native_sigmas(model, sigmas):
 
 def samples_of(model, latent):
     """The tensor of a LATENT for a MODEL, float32; ValueError where it is empty, not finite, or another model's."""
-    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"]).float()
-    channels = model.get_model_object("latent_format").latent_channels
-    if not samples.numel():
+    if not latent["samples"].numel():
         raise ValueError("The latent holds no picture: check what empties the batch before this node.")
+    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"]).float()
+    format = model.get_model_object("latent_format")
+    channels, ndim = format.latent_channels, 2 + format.latent_dimensions
+    if samples.ndim != ndim:
+        raise ValueError(
+            f"The latent has {samples.ndim} dimensions and the model works on {ndim}, with 4 for pictures and 5 for "
+            "videos: encode with the VAE that belongs to this model."
+        )
     if samples.shape[1] != channels:
         raise ValueError(
             f"The latent has {samples.shape[1]} channels and the model works on {channels}: encode the picture with "
@@ -105,6 +113,8 @@ class Guided:
     """A MODEL with conditioning and guidance, on which methods of the core run."""
 
     def __init__(self, model, positive, negative=None, cfg=1.0):
+        if not math.isfinite(cfg):
+            raise ValueError(f"The cfg is {cfg}: give a number, 1 to turn it off.")
         if cfg != 1 and negative is None:
             raise ValueError("A cfg other than 1 guides away from something: connect negative, or set cfg to 1.")
         if cfg != 1 and isinstance(model.model, PixelModel) and all(c[1].get("class_label") is None for c in positive):

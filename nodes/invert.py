@@ -2,6 +2,7 @@
 
 import comfy.model_management
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..evaluation.metrics import psnr
 from ..samplers.checks import noise_path
@@ -38,7 +39,9 @@ def invert(guided, samples, path, callback, *, solver="ab2", sampler=None, clip=
             x = x + up[0].item() * seeded_noise(seeds, START)(x, 0)
 
         def report(state):
-            trajectory(state)
+            # ComfyUI's samplers report in other ways, from which the states cannot be told
+            if sampler is None:
+                trajectory(state)
             callback(state)
 
         method = solver_method(solver, sampler, made["clip"])
@@ -52,11 +55,11 @@ def invert(guided, samples, path, callback, *, solver="ab2", sampler=None, clip=
 
 def comes_back(model, back, samples):
     """The PSNR in dB of the worst picture of a batch; the peak is the range of pixels, or what the latents span."""
-    peak = 2.0 if isinstance(model.model, PixelModel) else (samples.max() - samples.min()).item()
+    peak = 2.0 if isinstance(model.model, PixelModel) else (samples.max() - samples.min()).item() or 1.0
     return min(psnr(back.flatten(2, -2), samples.flatten(2, -2), peak))
 
 
-class DDIMInvert(io.ComfyNode):
+class DDIMInvert(sockets.Node):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -122,6 +125,8 @@ class DDIMInvert(io.ComfyNode):
         samples = samples_of(model, latent)
         sigmas = decode_order(ve_sigmas(model, sigmas, noise_path))
         path = sigmas[:-1] if sigmas[-1] == 0 else sigmas
+        if len(path) < 2:
+            raise ValueError("An inversion climbs over at least two levels above 0: give CODE Schedule more steps.")
         solver_method(solver, sampler, clip)
         guided, steps = Guided(model, positive, negative, cfg), len(path) - 1
         progress = Progress(model, steps * (1 + measure))
@@ -138,5 +143,7 @@ class DDIMInvert(io.ComfyNode):
         if measure:
             back = guided.run(solver_method(solver, sampler), inverted, path, progress.part(steps))
             report.append(f"decoded again it comes back at {comes_back(model, back, samples):.1f} dB PSNR")
+        if sampler is not None:
+            trajectory = ExecutionBlocker("An inversion by ComfyUI's sampler keeps no states: disconnect the sampler.")
         out = {**latent, "samples": inverted}
         return io.NodeOutput(out, native_sigmas(model, sigmas), trajectory, mask, "; ".join(report) + ".")

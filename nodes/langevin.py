@@ -31,7 +31,7 @@ def update(guided, samples, sigma, callback, *, seeds, clip=None, **settings):
     return guided.run(updates, samples, sigma, callback)
 
 
-class LangevinUpdate(io.ComfyNode):
+class LangevinUpdate(sockets.Node):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -91,6 +91,8 @@ class LangevinUpdate(io.ComfyNode):
         cfg=1.0,
         clip=None,
     ):
+        if updates < 1:
+            raise ValueError(f"With {updates} updates nothing would change: take 1 or more.")
         samples = samples_of(model, latent)
         sigma = ve_sigmas(model, sigmas, one_level_or_descending)[:1]
         settings = {"updates": updates, "blocks": blocks, "decay": decay, "temperature": temperature}

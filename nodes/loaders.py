@@ -24,7 +24,7 @@ def choices():
     return [*bundled(), *(name for name in installed() if name not in bundled())]
 
 
-class LoadPixelPrior(io.ComfyNode):
+class LoadPixelPrior(sockets.Node):
     @classmethod
     def define_schema(cls):
         return io.Schema(

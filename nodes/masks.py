@@ -5,7 +5,7 @@ import torch
 
 def latent_mask(model, mask, samples):
     """MASK (H, W) or (B, H, W) as (B or 1, 1, ..., h, w) for `samples`; ValueError where it does not fit."""
-    mask = mask.reshape(-1, 1, *mask.shape[-2:]).float()
+    mask = masks_of(mask).unsqueeze(1).float()
     height, width = samples.shape[-2:]
     scale = getattr(model.get_model_object("latent_format"), "spacial_downscale_ratio", None) or mask.shape[-1] // width
     if mask.shape[-2:] not in ((height, width), (height * scale, width * scale)):
@@ -19,6 +19,13 @@ def latent_mask(model, mask, samples):
         raise ValueError("The mask marks nothing to restore, or holds NaN: paint what is to be restored.")
     mask = torch.nn.functional.adaptive_avg_pool2d(mask.clamp(0, 1), (height, width))
     return mask.view(len(mask), *[1] * (samples.ndim - 3), height, width)
+
+
+def masks_of(mask):
+    """MASK (H, W) or (B, H, W) as (B, H, W); ValueError where it is empty."""
+    if not mask.numel():
+        raise ValueError("The mask is empty: check what empties it before this node, or disconnect it.")
+    return mask.reshape(-1, *mask.shape[-2:])
 
 
 def mask_in(latent, mask):

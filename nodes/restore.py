@@ -16,7 +16,7 @@ from .decode import decode
 from .guider import Guided, Progress, samples_of
 from .invert import invert
 from .langevin import update
-from .masks import latent_mask
+from .masks import latent_mask, masks_of
 from .pixel_prior import PixelModel
 from .schedule import path_for
 
@@ -52,14 +52,20 @@ PRESETS = {
 def fitted(model, vae, pictures):
     """(B, H, W, C) cut and scaled to the square that a pixel prior knows, else cut to what the VAE encodes."""
     if not isinstance(model.model, PixelModel):
-        return vae.vae_encode_crop_pixels(pictures)
+        cropped = vae.vae_encode_crop_pixels(pictures)
+        if not cropped.numel():
+            raise ValueError(
+                f"The picture is {pictures.shape[2]}x{pictures.shape[1]} and this VAE needs at least "
+                f"{vae.spacial_compression_encode()} pixels a side: enlarge it."
+            )
+        return cropped
     size = model.model.prior.size
     method = "bicubic" if min(pictures.shape[1:3]) < size else "area"
     square = comfy.utils.common_upscale(pictures.movedim(-1, 1), size, size, method, "center")
     return square.movedim(1, -1).clamp(0, 1)
 
 
-class Restore(io.ComfyNode):
+class Restore(sockets.Node):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -129,10 +135,12 @@ class Restore(io.ComfyNode):
     @classmethod
     def execute(cls, model, vae, image, positive, preset, seed, samples, negative=None, mask=None, **custom):
         sockets.check_choice("preset", preset, [*PRESETS, "custom"])
+        if samples < 1:
+            raise ValueError(f"There are {samples} samples to make of each picture: take 1 or more.")
         settings = PRESETS.get(preset) or Settings(**custom)
         if not (settings.updates or settings.clip or settings.cfg != 1):
             raise ValueError("With no updates, no clip and cfg 1 nothing would change: turn one of them on.")
-        seen = fitted(model, vae, checked_image(image)[..., :3])
+        seen = fitted(model, vae, checked_image(image))
         latent = {"samples": vae.encode(seen)}
         restored, clipped = restored_latent(
             model, latent, positive, negative, settings, seed, samples, fitted_mask(model, vae, image, mask)
@@ -168,19 +176,25 @@ def restored_latent(model, latent, positive, negative, settings, seed, samples, 
 
 
 def checked_image(image):
-    """IMAGE (B, H, W, C), or ValueError where it is empty or not finite."""
+    """IMAGE as (B, H, W, 3): alpha left out, grey repeated. ValueError where it cannot be, or holds no picture."""
     if not image.numel():
         raise ValueError("The image holds no picture: check what empties the batch before this node.")
     if not image.isfinite().all():
         raise ValueError("The image holds NaN or infinity: check the node that it comes from.")
-    return image
+    height, width, channels = image.shape[1:]
+    # one pixel's breadth leaves nothing of a square cut from the middle
+    if min(height, width) < 2:
+        raise ValueError(f"The image is {width}x{height}: give one of at least 2 pixels a side.")
+    if channels == 2:
+        raise ValueError("The image has 2 channels, and a picture has 1, 3 or 4: check the node that it comes from.")
+    return image[..., :3].expand(-1, -1, -1, 3)
 
 
 def fitted_mask(model, vae, image, mask):
     """The MASK, if any, as `fitted` cuts and scales its picture; ValueError where it has another size."""
     if mask is None:
         return None
-    mask = mask.reshape(-1, *mask.shape[-2:])
+    mask = masks_of(mask)
     if mask.shape[1:] != image.shape[1:3]:
         raise ValueError(
             f"The mask is {mask.shape[2]}x{mask.shape[1]} and the picture {image.shape[2]}x{image.shape[1]}: give a "

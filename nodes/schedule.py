@@ -19,7 +19,7 @@ def path_for(model, steps, depth, unit="fraction", spacing="karras"):
     return torch.cat([path, path.new_zeros(1)]), round(levels.timestep(path[0]).item(), 2)
 
 
-class Schedule(io.ComfyNode):
+class Schedule(sockets.Node):
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -9,7 +9,7 @@ from .guider import Guided, Progress, item_seeds, samples_of, ve_sigmas
 from .masks import latent_mask, mask_in
 
 
-class SDEdit(io.ComfyNode):
+class SDEdit(sockets.Node):
     @classmethod
     def define_schema(cls):
         return io.Schema(

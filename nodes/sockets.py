@@ -10,9 +10,36 @@ Trajectory = io.Custom("CODE_TRAJECTORY")
 SPACINGS = ["karras", "linspace", "leading", "trailing"]
 
 
+class Node(io.ComfyNode):
+    """A node whose sockets take nothing but links: ComfyUI lets a queued prompt hold a text or a number there."""
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        model=None,
+        vae=None,
+        latent=None,
+        image=None,
+        sigmas=None,
+        positive=None,
+        negative=None,
+        clip=None,
+        sampler=None,
+        trajectory=None,
+        mask=None,
+        reference=None,
+        a=None,
+        b=None,
+        c=None,
+    ):
+        # a switch is a widget: the clip of CODE Restore
+        typed = [name for name, value in locals().items() if name != "cls" and not isinstance(value, bool | None)]
+        return f"{typed[0]} is no widget: connect a node to it." if typed else True
+
+
 def check_choice(what, value, options):
     """ValueError where a widget of choices holds none of them: ComfyUI lets a queued prompt hold any."""
-    if value not in options:
+    if value not in list(options):
         raise ValueError(f"There is no {what} {str(value)[:40]!r}: take one of {', '.join(options)}.")
 
 

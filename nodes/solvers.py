@@ -15,7 +15,11 @@ def solver_method(solver, sampler=None, clip=None):
         check_choice("solver", solver, SOLVERS)
         return partial(SOLVERS[solver], clip=clip)
     options = getattr(sampler, "extra_options", {})
-    name = getattr(getattr(sampler, "sampler_function", None), "__name__", "").removeprefix("sample_")
+    name = (
+        getattr(getattr(sampler, "sampler_function", None), "__name__", "")
+        .removeprefix("sample_")
+        .removesuffix("_function")
+    )
     if name not in DETERMINISTIC or options.get("s_churn", 0) > 0:
         raise ValueError(
             f"The sampler {name or 'given'} cannot follow the ODE both ways: take one without noise "

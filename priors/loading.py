@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,8 @@ class Prior:
             return names.index(wanted)
         if wanted.isdecimal() and int(wanted) < len(names):
             return int(wanted)
-        raise ValueError(f"The prior {self.name} has no class {label!r}: take one of {', '.join(self.classes)}.")
+        named = ", ".join(self.classes)
+        raise ValueError(f"The prior {self.name} has no class {str(label)[:40]!r}: take one of {named}.")
 
 
 def bundled():
@@ -120,15 +122,17 @@ def find(source, weights):
     """The local folder of a bundled name, a folder or a hub id, whose *.json and `weights` files are fetched."""
     if str(source) in bundled():
         return HERE / str(source)
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder.resolve()
-    if folder.exists():
+    # unlike Path's, these raise nothing on a name that is too long or of an unknown user
+    folder = os.path.expanduser(source)
+    if os.path.isdir(folder):
+        return Path(folder).resolve()
+    if os.path.exists(folder):
         raise ValueError(f"{source} is a file: give the folder of a prior, with its config and its weights.")
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)):
         return _fetched(str(source), weights)
     raise ValueError(
-        f"There is no prior {str(source)!r}: take {', '.join(bundled())}, a diffusers folder, or a hub id (owner/name)."
+        f"There is no prior {str(source)[:80]!r}: take {', '.join(bundled())}, a diffusers folder, or a hub id "
+        "(owner/name)."
     )
 
 
@@ -196,7 +200,7 @@ def _keys(path):
     except SafetensorError:
         with path.open("rb") as file:
             start = file.read(2)
-        if start in (b"PK", b"\x80\x02", b"\x80\x04"):
+        if start == b"PK" or start[:1] == b"\x80":
             raise ValueError(f"{path} is a pickle under a safetensors name: it is not opened.") from None
         raise ValueError(f"{path} is damaged or cut off: fetch it again.") from None
 

@@ -35,7 +35,11 @@ def descending(sigmas):
 
 def one_level_or_descending(sigmas):
     """The levels of a path in decode order, or of a single one, for what acts at the first level only."""
-    return sigmas.flatten().tolist() if sigmas.numel() == 1 else descending(sigmas)
+    if sigmas.numel() != 1:
+        return descending(sigmas)
+    if not 0 < sigmas.item() < math.inf:
+        raise ValueError(f"The noise level is {sigmas.item():g}: take a finite one above 0.")
+    return sigmas.flatten().tolist()
 
 
 def finite(x, what):
