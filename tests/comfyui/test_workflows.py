@@ -1,0 +1,252 @@
+"""Every shipped workflow, queued as it is, and its picture made once more by the samplers alone."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from comfyui.server import REPOSITORY, Refused, comfy, comfy_run
+from confident_ode.evaluation import corruptions
+from confident_ode.evaluation.comparison import comparison
+from confident_ode.priors.loading import load
+from confident_ode.samplers import langevin, ode, sde
+from confident_ode.samplers.clipping import ConfidenceClip
+from confident_ode.samplers.noise import LANGEVIN, SDEDIT, START, seeded_noise
+from confident_ode.samplers.noise_levels import decode_path
+from confident_ode.samplers.restore import restore
+from confident_ode.samplers.trajectory import Trajectory
+from PIL import Image
+from safetensors.torch import load_file
+
+API = REPOSITORY / "workflows" / "api"
+NEEDS_A_CHECKPOINT = "stable-diffusion-1.5"
+RUNNABLE = sorted({path.stem for path in API.glob("*.json")} - {NEEDS_A_CHECKPOINT})
+
+
+def shipped(name):
+    return json.loads((API / f"{name}.json").read_text(encoding="utf-8"))
+
+
+class Pixels:
+    """What a MODEL is here: a prior, thresholded or not, ready for a class and guidance."""
+
+    def __init__(self, name, threshold):
+        self.prior, self.threshold = load(name), threshold
+
+    def denoiser(self, label, cfg=1.0):
+        """model(x, sigma) -> x0-hat for any batch."""
+        model = self.prior.model(guidance=cfg, threshold=self.threshold)
+        return lambda x, sigma: model(x, sigma, **self.prior.conditioning(label, len(x)))
+
+    def path(self, steps, depth, spacing="karras"):
+        """The levels down to the lowest, without a 0, from a fraction of the 1000 timesteps."""
+        return decode_path(self.prior.levels, round(1000 * depth), steps, spacing, trained=True)
+
+
+def to_zero(path):
+    return torch.cat([path, path.new_zeros(1)])
+
+
+def to_latent(pixels, vae):
+    return [2 * pixels.movedim(-1, 1) - 1]
+
+
+def to_pixels(samples, vae):
+    return [(samples.clamp(-1, 1).movedim(1, -1) + 1) / 2]
+
+
+def load_prior(prior, hub_id, dynamic_threshold):
+    return [Pixels(prior, dynamic_threshold), None, None, 32]
+
+
+def example(picture, damage, seed):
+    whole = Image.open(REPOSITORY / "nodes" / "examples" / f"{picture}.png")
+    original = torch.from_numpy(np.array(whole, np.float32))[None] / 255
+    x = to_latent(original, None)[0]
+    y = {
+        "none": lambda: x,
+        "random pixels": lambda: corruptions.mask_pixels(x, fraction=0.4, seed=seed),
+        "heavy noise": lambda: corruptions.gaussian_noise(x, strength=0.6, seed=seed),
+        "blocks masked": lambda: corruptions.mask_blocks(x, fraction=0.2, cells=16, value=-1.0, seed=seed),
+        "low contrast": lambda: corruptions.contrast(x, factor=0.3),
+    }[damage]()
+    return [(y.movedim(1, -1) + 1) / 2, original, (y != x).any(1).float()]
+
+
+def schedule(model, steps, depth, unit, spacing, to_zero):
+    assert unit == "fraction"
+    path = model.path(steps, depth, spacing)
+    return [globals()["to_zero"](path) if to_zero else path]
+
+
+def confidence_clip(model, eta, data_range, low, high):
+    return [None, None, ConfidenceClip(eta, -1.0, 1.0)]
+
+
+def invert(model, latent, sigmas, positive, solver, add_noise, seed, measure, cfg, clip=None):
+    up, trajectory = sigmas[sigmas > 0].flip(0), Trajectory(latent)
+    start = latent + up[0].item() * seeded_noise(seed, START)(latent, 0) if add_noise else latent
+    x = ode.SOLVERS[solver](model.denoiser(positive, cfg), start, up, callback=trajectory, clip=clip)
+    return [trajectory.reached(up[-1].item(), x), sigmas, trajectory]
+
+
+def update(model, latent, sigmas, positive, step_size, seed, cfg, **settings):
+    noise = seeded_noise(seed, LANGEVIN)
+    model = model.denoiser(positive, cfg)
+    return [langevin.langevin(model, latent, sigmas, noise_sampler=noise, step=step_size, **settings)]
+
+
+def decode(model, latent, sigmas, positive, solver, cfg, trajectory=None, mask=None):
+    kept = None if mask is None else trajectory.keep(mask[:, None])
+    x = ode.SOLVERS[solver](model.denoiser(positive, cfg), latent, sigmas, clip=kept)
+    return [x if kept is None else kept(x, sigmas[-1].item())]
+
+
+def sdedit(model, latent, sigmas, positive, seed, repeats, cfg):
+    noise = seeded_noise(seed, SDEDIT)
+    return [sde.sdedit(model.denoiser(positive, cfg), latent, sigmas, noise_sampler=noise, repeats=repeats)]
+
+
+PRESETS = {
+    "balanced": {"depth": 0.4, "step": 2e-3, "clip": 1.0, "cfg": 1.0},
+    "bold": {"depth": 0.4, "step": 5e-3, "clip": 1.0, "cfg": 1.0},
+    "faded": {"depth": 0.4, "step": 1e-3, "clip": None, "cfg": 7.0},
+}
+
+
+def code(model, vae, image, positive, preset, seed, samples, negative=None, **custom):
+    """The other widgets are for the preset custom."""
+    settings = PRESETS[preset]
+    x = restore(
+        model.denoiser(positive, settings["cfg"]),
+        to_latent(image, vae)[0],
+        to_zero(model.path(25, settings["depth"])),
+        seed=seed,
+        step=settings["step"],
+        updates=60,
+        clip=settings["clip"] and ConfidenceClip(settings["clip"], -1.0, 1.0),
+        encoder=model.denoiser(negative),
+        samples=samples,
+    )
+    return to_pixels(x, vae)
+
+
+def compare(reference, names, **pictures):
+    titles = dict(zip("abc", names.split(", "), strict=False))
+    sheet, report = comparison(reference, [(titles[letter], x) for letter, x in sorted(pictures.items())])
+    return [torch.from_numpy(np.array(sheet, np.float32))[None] / 255, report]
+
+
+def stock_heun(noise, guider, sampler, sigmas, latent_image):
+    model, conditioning = guider
+    return [ode.heun(model.denoiser(conditioning), latent_image, sigmas)]
+
+
+NODES = {
+    "CODE_LoadPixelPrior": load_prior,
+    "CODE_ExamplePicture": example,
+    "CODE_ClassCondition": lambda model, label: [label],
+    "CODE_Schedule": schedule,
+    "CODE_ConfidenceClip": confidence_clip,
+    "CODE_DDIMInvert": invert,
+    "CODE_LangevinUpdate": update,
+    "CODE_ODEDecode": decode,
+    "CODE_SDEdit": sdedit,
+    "CODE_Restore": code,
+    "CODE_CompareImages": compare,
+    "VAEEncode": to_latent,
+    "VAEDecode": to_pixels,
+    "ImageScale": lambda image, **_: [image],  # to the size that it has
+    "ImageFromBatch": lambda image, batch_index, length: [image[batch_index : batch_index + length]],
+    "DisableNoise": lambda: [None],
+    "BasicGuider": lambda model, conditioning: [(model, conditioning)],
+    "KSamplerSelect": lambda sampler_name: [sampler_name],
+    "SamplerCustomAdvanced": stock_heun,
+    "SaveImage": lambda images, filename_prefix: [images],
+}
+
+
+def outputs(prompt, node, made):
+    """The outputs of a node of a prompt, from the outputs of those before it; `made` remembers them."""
+    if node not in made:
+        inputs = {
+            name: outputs(prompt, value[0], made)[value[1]] if isinstance(value, list) else value
+            for name, value in prompt[node]["inputs"].items()
+        }
+        made[node] = NODES[prompt[node]["class_type"]](**inputs)
+    return made[node]
+
+
+def saving(prompt):
+    [node] = [id for id, node in prompt.items() if node["class_type"] == "SaveImage"]
+    return node
+
+
+def expected(name):
+    """What SaveImage writes, which rounds down: (B, H, W, 3), 0 to 255."""
+    prompt = shipped(name)
+    with torch.inference_mode():
+        images = outputs(prompt, saving(prompt), {})[0]
+    return (255 * images).clamp(0, 255).floor().int().numpy()
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_its_picture_is_what_the_samplers_give(server, name):
+    """Through POST /prompt; then through comfy-cli, which finds the nodes' outputs still cached."""
+    prompt = shipped(name)
+    run = server.run(prompt)
+    assert run.succeeded, run.error
+    wanted = expected(name)
+    assert wanted.std() > 10
+    assert_same(run.pictures(saving(prompt)), wanted)
+    if not comfy():
+        pytest.skip("no comfy-cli (pip install comfy-cli)")
+    process = comfy_run(server, API / f"{name}.json")
+    assert process.returncode == 0, process.stdout + process.stderr
+    [answer] = process.stdout.splitlines()
+    outputs = server.history(json.loads(answer)["data"]["prompt_id"])["outputs"]
+    assert_same([server.view(**image) for image in outputs[saving(prompt)]["images"]], wanted)
+
+
+def assert_same(pictures, wanted):
+    np.testing.assert_allclose(np.stack([np.asarray(picture, int) for picture in pictures]), wanted, atol=1)
+
+
+def test_the_latent_workflow_lacks_its_checkpoint_and_nothing_else(server):
+    prompt = shipped(NEEDS_A_CHECKPOINT)
+    [picture] = [node["inputs"]["image"] for node in prompt.values() if node["class_type"] == "LoadImage"]
+    server.upload(Image.new("RGB", (64, 48), "teal"), picture)
+    with pytest.raises(Refused) as refused:
+        server.queue(prompt)
+    [(node, refusal)] = refused.value.node_errors.items()
+    assert prompt[node]["class_type"] == "CheckpointLoaderSimple"
+    assert [error["extra_info"]["input_name"] for error in refusal["errors"]] == ["ckpt_name"]
+
+
+def test_the_latent_workflow_runs_on_a_tiny_model(server):
+    """With a model, prompts and a latent of the tests' own in place of the checkpoint's; all else as shipped."""
+    prompt = shipped(NEEDS_A_CHECKPOINT)
+    stands_in = {
+        "CheckpointLoaderSimple": ("TEST_TinyModel", {}),
+        "CLIPTextEncode": ("TEST_Conditioning", {"tokens": 2, "width": 8}),
+        "VAEEncode": ("TEST_Latent", {}),
+        "VAEDecode": ("TEST_Save", {"name": NEEDS_A_CHECKPOINT}),
+    }
+    del prompt[saving(prompt)]
+    for node in prompt.values():
+        if node["class_type"] in stands_in:
+            links = {"latent": node["inputs"]["samples"]} if "samples" in node["inputs"] else {}
+            node["class_type"], widgets = stands_in[node["class_type"]]
+            node["inputs"] = {**defaults(server, node["class_type"]), **widgets, **links}
+    run = server.run(prompt)
+    assert run.succeeded, run.error
+    restored = load_file(server.output / f"{NEEDS_A_CHECKPOINT}.safetensors")["latent"]
+    assert restored.isfinite().all()
+    assert 0.1 < restored.std() < 10
+
+
+def defaults(server, class_type):
+    """What a node's widgets hold before anybody touches them."""
+    required = server.object_info()[class_type]["input"].get("required", {})
+    options = {name: options for name, (_, options) in required.items()}
+    return {name: option.get("default", option.get("options", [""])[0]) for name, option in options.items()}
