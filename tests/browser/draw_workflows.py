@@ -111,7 +111,8 @@ STEPS = {
         "clip": CLIP,
         "invert": inverted(clip=("clip", "clip"), add_noise=True),
     },
-    "3 · Updated, and down": {"update": updated(), "decode": decoded(), "vae_decode": DECODED},
+    "3 · Towards likely pictures": {"update": updated()},
+    "4 · Down the ODE": {"decode": decoded()},
 }
 
 WORKFLOWS = {
@@ -123,9 +124,10 @@ WORKFLOWS = {
         "id).",
         {
             "Picture and prior": {**PRIOR, **example()},
-            "Restore": {"restore": restored(preset="balanced"), "report": told(("restore", "report"))},
+            "Restore": {"restore": restored(preset="balanced")},
             "Look": {
                 **compared("damaged, CODE", a=("picture", "damaged"), b=("restore", "restored")),
+                "report": told(("restore", "report")),
                 **saved(("restore", "restored"), "restored"),
             },
         },
@@ -138,7 +140,8 @@ WORKFLOWS = {
         "*updates* in Langevin.",
         {
             **STEPS,
-            "4 · Look": {
+            "5 · Look": {
+                "vae_decode": DECODED,
                 **compared("damaged, CODE", a=("picture", "damaged"), b=("vae_decode", "IMAGE")),
                 **saved(("vae_decode", "IMAGE"), "step-by-step"),
             },
@@ -155,9 +158,9 @@ WORKFLOWS = {
                 "encoded": Node("VAEEncode", {"pixels": ("picture", "damaged"), "vae": ("prior", "vae")}),
                 "schedule": Node("CODE_Schedule", {"model": ("prior", "model"), "steps": 117, "spacing": "linspace"}),
                 "sdedit": sampler("CODE_SDEdit", latent=("encoded", "LATENT"), sigmas=("schedule", "sigmas")),
-                "sdedit_picture": Node("VAEDecode", {"samples": ("sdedit", "latent"), "vae": ("prior", "vae")}),
             },
             "Look": {
+                "sdedit_picture": Node("VAEDecode", {"samples": ("sdedit", "latent"), "vae": ("prior", "vae")}),
                 **compared(
                     "damaged, CODE, SDEdit",
                     a=("picture", "damaged"),
@@ -229,12 +232,12 @@ WORKFLOWS = {
                 "clip": Node("CODE_ConfidenceClip", {"model": ("prior", "model"), "eta": 0.7}),
                 "invert": inverted(clip=("clip", "clip")),
             },
-            "3 · Down, the rest kept": {
-                "update": updated(),
+            "3 · Towards likely pictures": {"update": updated()},
+            "4 · Down, the rest kept": {
                 "decode": decoded(trajectory=("invert", "trajectory"), mask=("picture", "mask")),
-                "vae_decode": DECODED,
             },
-            "4 · Look": {
+            "5 · Look": {
+                "vae_decode": DECODED,
                 **compared("damaged, CODE in the mask", a=("picture", "damaged"), b=("vae_decode", "IMAGE")),
                 **saved(("vae_decode", "IMAGE"), "kept"),
             },
@@ -254,7 +257,6 @@ WORKFLOWS = {
             "Our inversion": {
                 "schedule": Node("CODE_Schedule", {"model": ("prior", "model"), "depth": 0.5, "to_zero": False}),
                 "invert": inverted(measure=True),
-                "report": told(("invert", "report")),
             },
             "ComfyUI's decode": {
                 "noise": Node("DisableNoise"),
@@ -272,9 +274,10 @@ WORKFLOWS = {
                         "latent_image": ("invert", "latent"),
                     },
                 ),
-                "vae_decode": Node("VAEDecode", {"samples": ("decode", "output"), "vae": ("prior", "vae")}),
             },
             "Look": {
+                "report": told(("invert", "report")),
+                "vae_decode": Node("VAEDecode", {"samples": ("decode", "output"), "vae": ("prior", "vae")}),
                 **compared("there and back", a=("vae_decode", "IMAGE")),
                 **saved(("vae_decode", "IMAGE"), "there-and-back"),
             },
@@ -310,20 +313,24 @@ WORKFLOWS = {
                     model=("prior", "MODEL"), positive=("negative", "CONDITIONING"), clip=("clip", "clip")
                 ),
             },
-            "3 · Updated, and down": {
+            "3 · Towards likely pictures": {
                 "update": updated(
                     model=("prior", "MODEL"),
                     positive=("positive", "CONDITIONING"),
                     negative=("negative", "CONDITIONING"),
                 ),
+            },
+            "4 · Down the ODE": {
                 "decode": decoded(
                     model=("prior", "MODEL"),
                     positive=("positive", "CONDITIONING"),
                     negative=("negative", "CONDITIONING"),
                 ),
-                "vae_decode": Node("VAEDecode", {"samples": ("decode", "latent"), "vae": ("prior", "VAE")}),
             },
-            "4 · Look": saved(("vae_decode", "IMAGE"), "sd15"),
+            "5 · Look": {
+                "vae_decode": Node("VAEDecode", {"samples": ("decode", "latent"), "vae": ("prior", "VAE")}),
+                **saved(("vae_decode", "IMAGE"), "sd15"),
+            },
         },
     ),
     "code-as-a-subgraph": Workflow(
@@ -332,7 +339,8 @@ WORKFLOWS = {
         "different *eta*.",
         {
             **STEPS,
-            "4 · Look": {
+            "5 · Look": {
+                "vae_decode": DECODED,
                 **compared("damaged, CODE", a=("picture", "damaged"), b=("vae_decode", "IMAGE")),
                 **saved(("vae_decode", "IMAGE"), "subgraph"),
             },
@@ -383,7 +391,7 @@ DRAW = """([workflow, gap]) => {
     note.size = [360, 420]
     note.color = "#432"
     note.bgcolor = "#653"
-    let x = 420
+    let x = 420, tallest = 0
     for (const [title, column] of columns) {
         const width = Math.max(...column.map(([key, node]) => {
             const size = Object.values(workflow.groups).find(nodes => key in nodes)[key].size
@@ -401,21 +409,25 @@ DRAW = """([workflow, gap]) => {
         app.graph.add(group)
         group.pos = [x - 14, -LiteGraph.NODE_TITLE_HEIGHT - 54]
         group.size = [width + 28, y + 54 + 14 - gap]
+        tallest = Math.max(tallest, group.size[1])
         x += width + 3 * gap
     }
+    // room below a sampler for its preview
+    for (const group of app.graph.groups) group.size = [group.size[0], tallest]
     app.graph.setDirtyCanvas(true, true)
     return Object.fromEntries(Object.entries(made).map(([key, node]) => [key, node.id]))
 }"""
 
 
 TIDY = """([id, titles, name]) => {
-    const node = app.graph.getNodeById(id), [first, last] = titles.map(t => app.graph.groups.find(g => g.title === t))
+    const node = app.graph.getNodeById(id), groups = titles.map(t => app.graph.groups.find(g => g.title === t))
+    const first = groups[0], last = groups.at(-1)
     node.pos = [first.pos[0] + 14, 0]
     node.setSize([240, node.computeSize()[1]])
     const right = last.pos[0] + last.size[0]
-    app.graph.remove(last)
+    for (const group of groups.slice(1)) app.graph.remove(group)
     first.title = name
-    first.size = [268, 84 + node.size[1] + 14]
+    first.size = [268, first.size[1]]
     const moved = right - (first.pos[0] + first.size[0])
     for (const item of [...app.graph.nodes, ...app.graph.groups])
         if (item.pos[0] >= right - 20) item.pos = [item.pos[0] - moved, item.pos[1]]
@@ -437,7 +449,7 @@ def draw(page, workflow):
     }
     ids = page.evaluate(DRAW, [{"note": workflow.note, "groups": groups}, 30])
     if workflow.subgraph:
-        titles = list(workflow.groups)[1:3]
+        titles = list(workflow.groups)[1:-1]
         folded = [ids[key] for title in titles for key in workflow.groups[title]]
         page.evaluate(TIDY, [page.to_subgraph(folded, workflow.subgraph), titles, workflow.subgraph])
     return ids
