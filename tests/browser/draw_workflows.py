@@ -1,6 +1,6 @@
 """Draws the shipped workflows on the real page, which writes them in both formats, and runs them for their thumbnails.
 
-python tests/browser/draw_workflows.py    workflows/*.json and *.jpg, workflows/api/*.json and docs/step-by-step.png
+python tests/browser/draw_workflows.py [name ...]    workflows/*.json and *.jpg, workflows/api/*.json, and the README's
 """
 
 import json
@@ -339,13 +339,13 @@ WORKFLOWS = {
         "different *eta*.",
         {
             **STEPS,
-            "5 · Look": {
+            "3 · Look": {
                 "vae_decode": DECODED,
                 **compared("damaged, CODE", a=("picture", "damaged"), b=("vae_decode", "IMAGE")),
                 **saved(("vae_decode", "IMAGE"), "subgraph"),
             },
         },
-        subgraph="CODE",
+        subgraph="2 · CODE",
     ),
 }
 
@@ -451,7 +451,7 @@ def draw(page, workflow):
     if workflow.subgraph:
         titles = list(workflow.groups)[1:-1]
         folded = [ids[key] for title in titles for key in workflow.groups[title]]
-        page.evaluate(TIDY, [page.to_subgraph(folded, workflow.subgraph), titles, workflow.subgraph])
+        page.evaluate(TIDY, [page.to_subgraph(folded, workflow.subgraph.split()[-1]), titles, workflow.subgraph])
     return ids
 
 
@@ -482,14 +482,17 @@ def graph_picture(page, path):
         return picture.convert("RGB")
 
 
-def main():
+def main(names):
     pictures = REPOSITORY / "out" / "workflows"
     for folder in (FOLDER / "api", pictures):
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as base, Server(base) as server, sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = Page(chromium.new_page(viewport={"width": 1900, "height": 1000}), server)
+        page.setting("LiteGraph.Canvas.MinFontSizeForLOD", 0)  # words, however small
         for name, workflow in WORKFLOWS.items():
+            if names and name not in names:
+                continue
             ids = draw(page, workflow)
             # once more through the file, so that what is shipped is what the page makes of it
             page.load(page.to_ui(), name)
@@ -509,4 +512,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
