@@ -129,7 +129,7 @@ class DDIMInvert(sockets.Node):
             raise ValueError("An inversion climbs over at least two levels above 0: give CODE Schedule more steps.")
         solver_method(solver, sampler, clip)
         guided, steps = Guided(model, positive, negative, cfg), len(path) - 1
-        progress = Progress(model, steps * (1 + measure))
+        progress = Progress(model, steps + measure * (len(sigmas) - 1))
         seeds = item_seeds(latent, seed) if add_noise else None
         inverted, trajectory, used = invert(
             guided, samples, path, progress.part(steps), solver=solver, sampler=sampler, clip=clip, seeds=seeds
@@ -141,7 +141,7 @@ class DDIMInvert(sockets.Node):
         if used:
             report.append(f"{mask.mean():.1%} of the picture clipped")
         if measure:
-            back = guided.run(solver_method(solver, sampler), inverted, path, progress.part(steps))
+            back = guided.run(solver_method(solver, sampler), inverted, sigmas, progress.part(len(sigmas) - 1))
             report.append(f"decoded again it comes back at {comes_back(model, back, samples):.1f} dB PSNR")
         if sampler is not None:
             trajectory = ExecutionBlocker("An inversion by ComfyUI's sampler keeps no states: disconnect the sampler.")

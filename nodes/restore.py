@@ -45,6 +45,7 @@ PRESETS = {
     "faithful": Settings(depth=0.3, step_size=1e-3),
     "bold": Settings(step_size=5e-3),
     "blocks": Settings(depth=0.5, eta=0.7),
+    "masked": Settings(depth=0.7, eta=0.7),
     "faded": Settings(step_size=1e-3, clip=False, cfg=7.0),
 }
 
@@ -87,8 +88,8 @@ class Restore(sockets.Node):
                     options=[*PRESETS, "custom"],
                     default="balanced",
                     tooltip="balanced: noise, wrong pixels. faithful: light damage, changes less. bold: invents more. "
-                    "blocks: masks, strokes. faded: low contrast, fog (needs a class or prompt, and "
-                    "negative). custom: the settings below, which the others ignore.",
+                    "blocks: masks, strokes. masked: what a mask marks. faded: low contrast, fog (needs a class or "
+                    "prompt, and negative). custom: the settings below, which the others ignore.",
                 ),
                 sockets.seed("Draws the noise of the updates: another seed, another restoration."),
                 io.Int.Input(
@@ -135,6 +136,8 @@ class Restore(sockets.Node):
     @classmethod
     def execute(cls, model, vae, image, positive, preset, seed, samples, negative=None, mask=None, **custom):
         sockets.check_choice("preset", preset, [*PRESETS, "custom"])
+        if preset == "masked" and mask is None:
+            raise ValueError("The preset masked restores what a mask marks: connect one, or take another preset.")
         if samples < 1:
             raise ValueError(f"There are {samples} samples to make of each picture: take 1 or more.")
         settings = PRESETS.get(preset) or Settings(**custom)

@@ -95,7 +95,7 @@ def everything(server):
     ("name", "total"),
     [
         ("invert", STEPS),
-        ("invert and measure", 2 * STEPS),
+        ("invert and measure", STEPS + STEPS + 1),
         ("heun", STEPS),
         ("langevin", UPDATES + BLOCKS),
         ("decode", STEPS + 1),

@@ -92,8 +92,7 @@ def test_an_inversion_comes_back(server, to_zero):
     assert int(calls_up) + network_calls("ab2", fresh) == 50 + to_zero
     figures = psnr(decoded, originals())
     assert min(figures) >= LEAST
-    if not to_zero:  # the report's decode ends at the lowest level
-        assert float(reported) == pytest.approx(min(figures), abs=0.2)
+    assert float(reported) == pytest.approx(min(figures), abs=0.2)
 
 
 def test_the_inverted_latent_is_noise(server):
