@@ -1,4 +1,5 @@
 # make demo   restore a real photo, damaged in four ways, and draw a sheet   [IMAGE=photo.jpg] [LABEL=tulip]
+# make prior  train a prior on your photos   PHOTOS=folder [MINUTES=120] [OUT=out/training] [OPTIONS="--size 32"]
 # make test   run the tests
 # make bench  how much time CODE takes beside its network
 # make lint   what the tests' machine checks too
@@ -8,13 +9,18 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 # threads that wait must not spin, or other work makes small networks many times slower
 export OMP_WAIT_POLICY ?= PASSIVE
+MINUTES ?= 120
+OUT ?= out/training
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint clean
+.PHONY: demo prior test bench lint clean
 
 demo: $(VENV)/ready
 	$(BIN)/confident-ode demo $(if $(IMAGE),"$(IMAGE)") $(if $(LABEL),--label "$(LABEL)") --output out
+
+prior: $(VENV)/ready
+	$(BIN)/confident-ode priors train "$(or $(PHOTOS),$(error say which photos: make prior PHOTOS=folder))" --output "$(OUT)" --minutes $(MINUTES) $(OPTIONS)
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest

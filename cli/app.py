@@ -19,7 +19,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-priors_app = typer.Typer(help="Lists the priors that there are, and converts old weights to safetensors.")
+priors_app = typer.Typer(
+    help="Lists the priors that there are, trains your own, and converts old weights to safetensors."
+)
 app.add_typer(priors_app, name="priors")
 
 
@@ -43,6 +45,8 @@ def option(panel, help, *names):
 look = partial(option, "Fidelity and realism")
 results = partial(option, "Results")
 numerics = partial(option, "Solver")
+model = partial(option, "Model")
+machine = partial(option, "Machine")
 
 
 @app.command()
@@ -194,4 +198,51 @@ def convert(
         from ..priors.convert import convert
 
         folder = convert(source, output)
+    print(f"{folder} is ready: confident-ode restore PHOTO -o DIR --prior {folder}")
+
+
+@priors_app.command()
+def train(
+    photos: Annotated[
+        Path,
+        typer.Argument(help="The folder of photos. Its sub-folders are the classes, or its CREDITS.csv names them."),
+    ],
+    output: Annotated[Path, results("The folder of the training; the model comes to prior/ in it.", "-o", "--output")],
+    minutes: Annotated[float | None, results("How long to train, by the clock.")] = None,
+    steps: Annotated[int | None, results("How long to train, in steps; this repeats exactly.")] = None,
+    val: Annotated[Path | None, results("A folder of photos that are not trained on, to measure the error.")] = None,
+    every: Annotated[int, results("Steps between two looks: error, a sheet of samples, and the model so far.")] = 1000,
+    size: Annotated[int | None, model("The side of the pictures in pixels; 64 if not given.")] = None,
+    architecture: Annotated[
+        str | None, model("small (7 M parameters) or large (13 M); if not given, small on a CPU and large on a GPU.")
+    ] = None,
+    init: Annotated[str | None, model("A prior to start from: a bundled one, a folder, or a hub id.")] = None,
+    batch: Annotated[int | None, model("Pictures in a step; 32 for small and 128 for large if not given.")] = None,
+    rate: Annotated[float | None, model("The highest learning rate; 5e-4 for small and 4e-4 for large.")] = None,
+    seed: Annotated[int | None, model("The same seed gives the same training; 0 if not given.")] = None,
+    device: Annotated[str, machine("auto, cpu or cuda. auto takes a GPU where there is one.")] = "auto",
+    precision: Annotated[
+        str, machine("auto, bf16 or fp32. auto takes bf16, which is faster, where the machine computes with it.")
+    ] = "auto",
+):
+    """Train a prior on your own photos. Stop it when you like: the same command goes on where it was."""
+    with one_sentence():
+        from ..priors.train import train
+
+        folder = train(
+            photos,
+            output,
+            minutes=minutes,
+            steps=steps,
+            size=size,
+            architecture=architecture,
+            batch=batch,
+            rate=rate,
+            seed=seed,
+            init=init,
+            val=val,
+            every=every,
+            device=device,
+            precision=precision,
+        )
     print(f"{folder} is ready: confident-ode restore PHOTO -o DIR --prior {folder}")

@@ -94,7 +94,7 @@ def load(source, device="cpu"):
 
     Raises ValueError, or OSError where the source cannot be reached, with one sentence. No code from the source is run.
     """
-    device = _device(device)
+    device = device_of(device)
     folder = find(source, "*.safetensors")
     name = str(source) if folder.parent != HERE else folder.name
     unet, scheduler = layout(folder)
@@ -323,7 +323,7 @@ def _fetched(repository, weights):
         ) from None
 
 
-def _device(name):
+def device_of(name):
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
