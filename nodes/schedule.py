@@ -13,6 +13,7 @@ UNITS = ["fraction", "timestep", "sigma"]
 def path_for(model, steps, depth, unit="fraction", spacing="karras"):
     """The VE levels of a decode, with a last 0, and the timestep that they start from."""
     sockets.check_choice("unit", unit, UNITS)
+    sockets.check_choice("spacing", spacing, sockets.SPACINGS)
     levels, whole = noise_levels(model)
     timestep = levels.depth(**{unit: depth})
     path = decode_path(levels, round(timestep) if whole else timestep, steps, spacing, trained=whole)

@@ -234,6 +234,7 @@ schedule("take fewer steps", "Schedule", "more steps than timesteps", steps=1000
 schedule("take a whole number of at least 1", "Schedule", "no steps", steps=linked(0))
 schedule(ONE_OF, "Schedule", "an unknown unit", unit="x")
 schedule(ONE_OF, "Schedule", "an unknown spacing", spacing=as_list("karras"))
+schedule(ONE_OF, "Schedule", "a long text", spacing="x" * 5000)
 
 wrong(
     OTHER_VAE, "Restore", "a VAE of other channels", vae=lambda p: p.node("VAELoader", vae_name="four.safetensors")[0]
