@@ -173,5 +173,7 @@ def seam(image, mask):
 def test_the_seam_is_narrower_than_a_pasted_one(pictures):
     """Beside what there is to see at the same places in the original, and in the damaged picture."""
     original, damaged, mask, kept, pasted = pictures
+    seams = {"original": original, "damaged": damaged, "kept": kept, "pasted": pasted}
+    print({name: round(seam(image, mask), 3) for name, image in seams.items()})
     assert seam(kept, mask) < 0.8 * seam(pasted, mask)
     assert seam(kept, mask) < 1.5 * seam(original, mask) < 0.3 * seam(damaged, mask)

@@ -91,6 +91,7 @@ def test_an_inversion_comes_back(server, to_zero):
     assert (fresh[-1] == 0) == to_zero
     assert int(calls_up) + network_calls("ab2", fresh) == 50 + to_zero
     figures = psnr(decoded, originals())
+    print(f"to_zero {to_zero}: {', '.join(f'{name} {dB:.1f} dB' for name, dB in zip(PICTURES, figures, strict=True))}")
     assert min(figures) >= LEAST
     assert float(reported) == pytest.approx(min(figures), abs=0.2)
 
