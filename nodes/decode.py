@@ -18,8 +18,7 @@ def decode(guided, samples, path, callback, *, solver="ab2", sampler=None, clip=
     def down(model, x, sigmas, extra_args, callback, disable):
         inside, kept = clip and clip.clip_for(x), None
         if mask is not None:
-            # each reset takes its share, so that a soft mask blends as much in all as it says
-            kept = trajectory.map(lambda state: state.to(x)).keep(mask.to(x) ** (1 / len(sigmas)))
+            kept = trajectory.map(lambda state: state.to(x)).keep(mask.to(x), resets=len(sigmas))
         method = solver_method(solver, sampler, _both(inside, kept))
         x = method(model, x, sigmas, extra_args, callback, disable)
         return kept(x, sigmas[-1].item()) if kept else x

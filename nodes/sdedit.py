@@ -39,8 +39,7 @@ class SDEdit(sockets.Node):
     @classmethod
     def execute(cls, model, latent, sigmas, positive, seed, repeats, negative=None, cfg=1.0, mask=None):
         samples, path, mask = samples_of(model, latent), ve_sigmas(model, sigmas), mask_in(latent, mask)
-        # each step takes its share, so that a soft mask blends as much in all as it says
-        kept = None if mask is None else 1 - latent_mask(model, mask, samples) ** (1 / (len(path) - 1))
+        kept = None if mask is None else 1 - latent_mask(model, mask, samples)
 
         def edit(model, x, sigmas, extra_args, callback, disable):
             noise = seeded_noise(item_seeds(latent, seed), SDEDIT)

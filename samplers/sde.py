@@ -35,12 +35,16 @@ def sdedit(
 
     x: clean pictures, (B, C, H, W). sigmas: descending, of any stride; a last 0 gives the denoised picture. mask:
     broadcastable to x, 1 where the picture is kept: there the state is set to x + sigma n at each level reached, n the
-    same throughout a repeat, and to x itself at 0. repeats: the result is the next start. noise_sampler(x, step) gives
-    the noise of a numbered draw. Network calls: repeats * (len(sigmas) - 1).
+    same throughout a repeat, and to x itself at 0; between 0 and 1 it says how much is kept in all. repeats: the result
+    is the next start. noise_sampler(x, step) gives the noise of a numbered draw. Network calls: repeats *
+    (len(sigmas) - 1).
     """
     if repeats < 1:
         raise ValueError("SDEdit takes at least 1 repeat.")
     picture, s, denoise, _ = prepare(model, x, sigmas, extra_args, check=descending)
+    if mask is not None:
+        # each step takes its share
+        mask = 1 - (1 - mask) ** (1 / (len(s) - 1))
     drawn = 0
     for repeat in range(repeats):
         start = noise_sampler(picture, drawn)

@@ -26,11 +26,14 @@ class Trajectory:
         changed.states = {sigma: change(x) for sigma, x in self.states.items()}
         return changed
 
-    def keep(self, mask):
+    def keep(self, mask, resets=1):
         """A solver's clip(x, sigma) that resets x to the recorded state where mask is 0 and leaves it where it is 1.
 
-        mask: (B or 1, 1, H, W) in [0, 1]. The clip raises ValueError at a level that the encoding did not meet.
+        mask: (B or 1, 1, H, W) in [0, 1]. resets: how often it will be called; each takes its share, so that between 0
+        and 1 the mask says how much is left of a change in all. The clip raises ValueError at a level that the encoding
+        did not meet.
         """
+        mask = mask ** (1 / resets)
 
         def kept(x, sigma):
             if sigma not in self.states:

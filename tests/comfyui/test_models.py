@@ -195,7 +195,7 @@ def by_the_core(through_comfyui):
     results["held"] = update(results["clipped"], fixed)
     results["decoded"] = ab2(model, results["moved"], path)
     # the mask is set once more at the end, where the picture itself is kept
-    keep = trajectory.keep(mask[:, None])
+    keep = trajectory.keep(mask[:, None], resets=len(path))
     results["kept"] = keep(ab2(model, results["moved"], path, clip=keep), 0.0)
     results["edited"] = sdedit(model, x, path, noise_sampler=seeded_noise([9, 10], SDEDIT), repeats=2)
     results |= {name: solve(model, x, up) for name, solve in SOLVERS.items()}

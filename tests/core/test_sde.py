@@ -93,6 +93,17 @@ def test_kept_pixels_come_back_bit_for_bit(repeats):
     assert ((y != x) == (mask == 0)).double().mean() > 0.99
 
 
+def test_a_soft_mask_keeps_its_share():
+    x, change = TOY.clean(4).float(), {}
+    for kept in (0.0, 0.5, 0.9):
+        mask = torch.full((1, 1, 6, 6), kept)
+        y = sde.sdedit(TOY.model, x, toy_path(), noise_sampler=seeded_noise(0), mask=mask)
+        change[kept] = (y - x).abs().mean().item()
+    # without a share for each step nothing would be left: 0.5 to the power of the steps
+    assert 0.3 < change[0.5] / change[0.0] < 0.95
+    assert 0.1 < change[0.9] / change[0.0] < change[0.5] / change[0.0]
+
+
 def test_kept_pixels_carry_one_noise_at_every_level():
     """The state there is x + s n at each level reached, with the n of the start."""
     x, mask, path, reports = TOY.clean(2), torch.zeros(1, 1, 6, 6), toy_path(), []

@@ -59,3 +59,12 @@ def test_map_leaves_the_trajectory_as_it_was():
     twice = trajectory.map(lambda x: x.repeat(2, 1, 1, 1))
     assert len(twice.states[0.0]) == 4
     assert len(trajectory.states[0.0]) == 2
+
+
+def test_a_soft_mask_leaves_its_share_of_a_change():
+    trajectory, top, down = inverted("ab2", steps=50)
+    whole = SOLVERS["ab2"](MODEL, top + 0.5, down) - trajectory.states[0.0]
+    for value in (0.0, 0.25, 0.5, 0.9, 1.0):
+        keep = trajectory.keep(torch.full((1, 1, 8, 8), value, dtype=torch.float64), resets=len(down))
+        change = SOLVERS["ab2"](MODEL, top + 0.5, down, clip=keep) - trajectory.states[0.0]
+        assert change.mean() / whole.mean() == pytest.approx(value, abs=0.25)
