@@ -33,7 +33,9 @@ def _both(first, second):
 
 
 def check_fits(trajectory, samples):
-    """ValueError where the inversion was of a picture of another size or batch."""
+    """ValueError where the inversion was of a picture of another size or batch, or kept nothing between its ends."""
+    if len(trajectory.states) < 3:
+        raise ValueError("An inversion by ComfyUI's sampler keeps no states: disconnect the sampler of DDIM Invert.")
     held = trajectory.states[0.0].shape
     if held[1:] != samples.shape[1:] or held[0] not in (1, len(samples)):
         raise ValueError("The trajectory is that of another picture: connect the one of the latent's own DDIM Invert.")

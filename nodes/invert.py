@@ -2,7 +2,6 @@
 
 import comfy.model_management
 from comfy_api.latest import io
-from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..evaluation.metrics import psnr
 from ..samplers.checks import noise_path
@@ -143,7 +142,5 @@ class DDIMInvert(sockets.Node):
         if measure:
             back = guided.run(solver_method(solver, sampler), inverted, sigmas, progress.part(len(sigmas) - 1))
             report.append(f"decoded again it comes back at {comes_back(model, back, samples):.1f} dB PSNR")
-        if sampler is not None:
-            trajectory = ExecutionBlocker("An inversion by ComfyUI's sampler keeps no states: disconnect the sampler.")
         out = {**latent, "samples": inverted}
         return io.NodeOutput(out, native_sigmas(model, sigmas), trajectory, mask, "; ".join(report) + ".")

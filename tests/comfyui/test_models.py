@@ -500,7 +500,7 @@ def test_the_network_answers_to_space_and_time(restored):
 def test_a_real_network_returns_the_picture(restored):
     known, saved, _ = restored
     inverted = saved("inverted")
-    print(f"{known.known_as[1]}: {inverted['text']}")
+    print(f"{known.known_as}: {inverted['text']}")
     assert decibels(inverted["text"]) > 45
     assert psnr(inverted["latent"], saved("picture")["latent"]) < 30
 

@@ -171,6 +171,11 @@ case(
     lambda p: keeping(p, sigmas=p.sigmas("5, 2, 0.1")),
 )
 case(
+    "disconnect the sampler of DDIM Invert",
+    "ODEDecode: trajectory of a sampler",
+    lambda p: keeping(p, p.inversion(sampler=p.stock_sampler("heun"))),
+)
+case(
     "disconnect the sampler",
     "ODEDecode: mask for a sampler",
     lambda p: keeping(p, sampler=p.stock_sampler("euler")),
