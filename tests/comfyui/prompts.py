@@ -104,9 +104,14 @@ def widget(kind, settings=None):
     return isinstance(kind, list) or kind == "COMBO" or "default" in (settings or {})
 
 
+def options(kind, settings=None):
+    """The choices of a widget as /object_info has them, in the older form or in the newer one."""
+    return kind if isinstance(kind, list) else (settings or {}).get("options")
+
+
 def default(kind, settings=None):
-    options = kind if isinstance(kind, list) else (settings or {}).get("options")
-    return (settings or {}).get("default", options[0] if options else None)
+    choices = options(kind, settings)
+    return (settings or {}).get("default", choices[0] if choices else None)
 
 
 def assert_clear(error, base=""):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from comfyui.pack.denoiser import TinyDenoiser, waves
+from comfyui.prompts import options
 from comfyui.server import COMFYUI, PYTHON, QUIET_THREADS, Graph
 from confident_ode.samplers.clipping import ConfidenceClip
 from confident_ode.samplers.denoisers import classifier_free_guidance
@@ -298,7 +299,7 @@ def test_a_sampler_without_noise_returns_the_picture(server, kind, name):
 
 
 def test_every_other_sampler_is_refused(server):
-    names = server.object_info()["KSamplerSelect"]["input"]["required"]["sampler_name"][0]
+    names = options(*server.object_info()["KSamplerSelect"]["input"]["required"]["sampler_name"])
     assert set(STOCK) < set(names)
     for name in set(names) - set(STOCK):
         message = refusal(server, with_stock_sampler("eps", name))
