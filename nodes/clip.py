@@ -88,16 +88,7 @@ class ConfidenceClip(sockets.Node):
             "the clip to DDIM Invert, or a latent and its sigmas to clip that one.",
             inputs=[
                 sockets.model(),
-                io.Float.Input(
-                    "eta",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.05,
-                    round=False,
-                    tooltip="How many standard deviations of noise are believed [eta]. Lower clips more: takes out "
-                    "more damage, and strong colours with it. Higher keeps more of both.",
-                ),
+                sockets.eta(),
                 io.Combo.Input(
                     "data_range",
                     options=RANGES,

@@ -108,17 +108,7 @@ class Restore(sockets.Node):
                     tooltip="Confidence clipping on the way up: takes out what no noise explains. Off for low "
                     "contrast.",
                 ),
-                io.Float.Input(
-                    "eta",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.05,
-                    round=False,
-                    optional=True,
-                    tooltip="How many standard deviations of noise the clip believes [eta]. Lower takes out more "
-                    "damage, and strong colours with it.",
-                ),
+                sockets.eta(optional=True),
                 *reversed(sockets.guidance()),
                 sockets.mask(),
             ],

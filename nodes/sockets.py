@@ -198,3 +198,17 @@ def schedule_widgets(optional=False):
             "to 0.5 of the schedule restores, with a mask about 0.7.",
         ),
     ]
+
+
+def eta(optional=False):
+    return io.Float.Input(
+        "eta",
+        default=1.0,
+        min=0.0,
+        max=10.0,
+        step=0.05,
+        round=False,
+        optional=optional,
+        tooltip="How many standard deviations of noise the clip believes [eta]. Lower clips more: takes out more "
+        "damage, and strong colours with it. Higher keeps more of both.",
+    )
