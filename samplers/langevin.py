@@ -6,7 +6,15 @@ import warnings
 import torch
 
 from .checks import one_level_or_descending
-from .ode import prepare, report
+from .denoisers import per_item
+from .ode import prepare, report, to_eps
+
+# what a step r means: the VP step e that it makes at a level of noise variance v = sigma_vp^2
+STEP_MODES = {
+    "absolute": lambda r, v: r,
+    "relative": lambda r, v: r * v,
+    "snr": lambda r, v: 2 * (1 - v) * v * r**2,
+}
 
 
 def langevin(
@@ -25,6 +33,7 @@ def langevin(
     temperature=1.0,
     noiseless_last=True,
     clip=None,
+    mode="absolute",
 ):
     """`updates` Langevin updates at the level sigmas[0], the first, or only one, of a path in decode order.
 
@@ -32,32 +41,41 @@ def langevin(
 
         x + e score + sqrt(2 e T) z,   in VE   x - e (1 + s^2) / s eps + sqrt(2 e (1 + s^2) T) z
 
-    step: e, a VP step; ValueError unless 0 < e < 2 sigma_vp^2, beyond which the updates diverge; a warning above a
-    quarter of that. blocks: the updates are dealt out evenly over this many annealing blocks, and e is multiplied by
-    `decay` after each. noiseless_last: end each block with one more update without noise. temperature: T, 1 samples the
-    level's distribution, 0 climbs it. noise_sampler(x, step) gives the noise of a numbered update. clip(x, sigma), if
-    given, acts before each network call. Network calls: updates + blocks (see `langevin_calls`).
+    step: ValueError unless 0 < e < 2 sigma_vp^2, beyond which the updates diverge; a warning above a quarter of that.
+    mode: "absolute", e = step, the paper's; "relative", e = step * sigma_vp^2; "snr", the signal-to-noise ratio of Song
+    et al. (2021), e = 2 alpha_bar (step |z| / |score|)^2 for each picture, |z|^2 by its mean: `step` is checked for a
+    state with the noise of its level, |eps| = |z|, and e held to that quarter where the state has less. blocks: the
+    updates are dealt out evenly over this many annealing blocks, and `step` is multiplied by `decay` after each.
+    noiseless_last: end each block with one more update without noise. temperature: T, 1 samples the level's
+    distribution, 0 climbs it. noise_sampler(x, step) gives the noise of a numbered update. clip(x, sigma), if given,
+    acts before each network call. Network calls: updates + blocks (see `langevin_calls`).
     """
     x, s, denoise, clip = prepare(model, x, sigmas, extra_args, clip, check=one_level_or_descending)
     s = s[0]
-    check_updates(s, step, updates, blocks, decay, temperature)
-    if advice := large_step(step, s):
+    check_updates(s, step, updates, blocks, decay, temperature, mode)
+    if advice := large_step(step, s, mode):
         warnings.warn(advice, stacklevel=2)
     drawn = calls = 0
     for block, noisy in enumerate(block_sizes(updates, blocks)):
-        e = step * decay**block
+        e = vp_step(step * decay**block, s, mode)
         share, diffusion = e * (1 + s**2) / s**2, math.sqrt(2 * e * (1 + s**2) * temperature)
         for k in range(noisy + noiseless_last):
             x = clip(x, s)
             denoised = denoise(x, 0)
             report(callback, calls, x, s, denoised)
+            gain = _snr_gain(to_eps(x, s, denoised), safe_vp_step(s) / e) if mode == "snr" else 1
             # x - e (1 + s^2) / s eps, in one operation
-            x = torch.lerp(x, denoised, share)
+            x = torch.lerp(x, denoised, share * gain)
             if k < noisy:
-                x = x + diffusion * noise_sampler(x, drawn)
+                x = x + diffusion * gain**0.5 * noise_sampler(x, drawn)
                 drawn += 1
             calls += 1
     return x
+
+
+def _snr_gain(eps, most):
+    """|z|^2 / |eps|^2 of each picture, at most `most`: by how much its e differs from that of a state of pure noise."""
+    return per_item((1 / eps.square().flatten(1).mean(1)).clamp(max=most), eps)
 
 
 def block_sizes(updates, blocks):
@@ -72,16 +90,40 @@ def langevin_calls(updates, blocks=1, noiseless_last=True):
     return updates + noiseless_last * len(block_sizes(updates, blocks))
 
 
-def check_updates(sigma, step, updates, blocks=1, decay=0.8, temperature=1.0):
-    """ValueError where `langevin` cannot work with these at the VE level sigma.
+def vp_noise(sigma):
+    """sigma_vp^2 = sigma^2 / (1 + sigma^2) of the VE level sigma."""
+    return sigma**2 / (1 + sigma**2)
+
+
+def vp_step(step, sigma, mode="absolute"):
+    """The VP step e that `step` makes at the VE level sigma; in the mode "snr" for a state with that level's noise."""
+    if mode not in STEP_MODES:
+        raise ValueError(f"The step mode {mode!r} is unknown: take one of {', '.join(STEP_MODES)}.")
+    return STEP_MODES[mode](step, vp_noise(sigma))
+
+
+def safe_vp_step(sigma):
+    """0.5 sigma_vp^2, a quarter of the step that diverges: the variance then settles at most a third too high."""
+    return 0.5 * vp_noise(sigma)
+
+
+def safe_step(sigma, mode="absolute"):
+    """The `step` whose `vp_step` at the VE level sigma is the safe one; every mode is a power of it."""
+    ratio = safe_vp_step(sigma) / vp_step(1.0, sigma, mode)
+    return ratio**0.5 if mode == "snr" else ratio
+
+
+def check_updates(sigma, step, updates, blocks=1, decay=0.8, temperature=1.0, mode="absolute", scale=1.0):
+    """ValueError where `langevin` cannot work with these at the VE level sigma, its step being scale * step.
 
     On a Gaussian of variance v updates of the VP step e have the stationary variance v / (1 - e / 2v) and diverge from
     e = 2v; the smallest v that a level can have is its noise, sigma_vp^2 = sigma^2 / (1 + sigma^2).
     """
     block_sizes(updates, blocks)
-    if not 0 < step < 2 * _vp_noise(sigma):
+    if not (step > 0 and vp_step(step * scale, sigma, mode) < 2 * vp_noise(sigma)):
         raise ValueError(
-            f"The Langevin step {step:g} is unstable at this depth: take one above 0 and below {_safe(sigma)}."
+            f"The Langevin step {step:g} is unstable at this depth, sigma {sigma:.3g}: take one above 0 and below "
+            f"{safe_step(sigma, mode) / scale:.3g}."
         )
     if not 0 < decay <= 1:
         raise ValueError(f"The decay of the Langevin step is {decay:g}: take one above 0 and up to 1.")
@@ -89,16 +131,9 @@ def check_updates(sigma, step, updates, blocks=1, decay=0.8, temperature=1.0):
         raise ValueError(f"The temperature of the Langevin noise is {temperature:g}: take 0 or more.")
 
 
-def large_step(step, sigma):
+def large_step(step, sigma, mode="absolute", scale=1.0):
     """A sentence of advice where a stable step is above a quarter of the limit and leaves visible noise, else None."""
-    if step > 0.5 * _vp_noise(sigma):
-        return f"The Langevin step {step:g} is large for this depth and leaves noise: below {_safe(sigma)} is safe."
+    if vp_step(step * scale, sigma, mode) > safe_vp_step(sigma):
+        safe = f"{safe_step(sigma, mode) / scale:.3g}"
+        return f"The Langevin step {step:g} is large for this depth and leaves noise: below {safe} is safe."
     return None
-
-
-def _vp_noise(sigma):
-    return sigma**2 / (1 + sigma**2)
-
-
-def _safe(sigma):
-    return f"{0.5 * _vp_noise(sigma):.3g}"

@@ -5,8 +5,16 @@ import math
 import pytest
 import torch
 from confident_ode.samplers import ode
-from confident_ode.samplers.clipping import ConfidenceClip, confidence_clip, confidence_interval, coverage
+from confident_ode.samplers.clipping import (
+    ConfidenceClip,
+    confidence_clip,
+    confidence_interval,
+    coverage,
+    observation_range,
+    quantile_range,
+)
 from confident_ode.samplers.noise_levels import timestep_grid
+from confident_ode.samplers.restore import restore
 from core.toys import F64, LEVELS, TOY, a_of, normal_pictures, refuses
 
 
@@ -122,3 +130,63 @@ def test_the_interval_is_the_papers_in_vp():
     low, high = confidence_interval(s, 1.7)
     torch.testing.assert_close(alpha_bar.sqrt() * high, alpha_bar.sqrt() + 1.7 * (1 - alpha_bar).sqrt())
     assert torch.equal(low, -high)
+
+
+@pytest.mark.parametrize("outside", [0.0, 0.01, 0.137, 0.49])
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (1, 4, 2, 3, 3), (2, 1, 1, 1)])
+def test_quantile_range_is_that_of_each_picture_and_channel(outside, shape):
+    x0 = normal_pictures(shape)
+    low, high = quantile_range(x0, outside)
+    assert low.shape == high.shape == (*shape[:2], *[1] * (len(shape) - 2))
+    expected = x0.flatten(2).quantile(torch.tensor([outside, 1 - outside], dtype=F64), dim=2)
+    torch.testing.assert_close(torch.stack([low.flatten(1), high.flatten(1)]), expected, rtol=0, atol=1e-12)
+
+
+def test_a_quantile_range_of_nothing_outside_leaves_the_clean_data_alone():
+    x0 = normal_pictures((2, 4, 6, 6), dtype=torch.float32)
+    clip = ConfidenceClip(0.5, *quantile_range(x0))
+    assert torch.equal(clip(x0, 0.1), x0)
+    tight = ConfidenceClip(0.0, *quantile_range(x0, 0.1))
+    assert (tight(x0, 1.0) != x0).flatten(2).sum(2).unique().tolist() == [8]
+
+
+@pytest.mark.parametrize("outside", [-0.1, 0.5, float("nan")])
+def test_a_share_that_leaves_no_range_is_refused(outside):
+    refuses("take 0 or more, and below 0.5", quantile_range, torch.zeros(1, 1, 2, 2), outside)
+
+
+def test_round_the_observation_every_value_stays_within_width_and_noise():
+    observed, x = TOY.clean(2), 3 * normal_pictures((2, 1, 6, 6), 7)
+    inside = ConfidenceClip(1.5, *observation_range(observed, 0.2))(x, 0.4)
+    expected = torch.minimum(torch.maximum(x, observed - 0.2 - 1.5 * 0.4), observed + 0.2 + 1.5 * 0.4)
+    torch.testing.assert_close(inside, expected, rtol=0, atol=1e-12)
+    refuses("take 0 or more", observation_range, observed, -0.1)
+
+
+def test_held_to_the_observation_a_restoration_moves_no_further_than_its_width():
+    """As the clip of updates and decode; without eta the width bounds all but the last step."""
+    path = torch.cat([LEVELS.sigma(timestep_grid(500, 10)).flip(0), torch.zeros(1, dtype=F64)])
+    x = TOY.clean(2) + 0.3 * normal_pictures((2, 1, 6, 6), 5)
+    settings = {"step": 1e-3, "updates": 8, "solver": "euler"}
+    moved = {}
+    for width in (0.05, 0.2, 10.0):
+        held = [ConfidenceClip(0.1, *observation_range(x, width)) for _ in range(2)]
+        restored = restore(TOY.model, x, path, langevin_clip=held[0], decode_clip=held[1], **settings)
+        moved[width] = (restored - x).abs().mean().item()
+        assert held[0].times.shape == held[1].times.shape == x.shape
+    assert moved[0.05] < moved[0.2] < moved[10.0]
+
+
+def test_what_was_clipped_is_counted_by_value_and_by_step():
+    clip = ConfidenceClip(1.0)
+    assert clip.times is None
+    x = torch.tensor([[-3.0, -1.0, 0.0, 1.25], [9.0, 9.0, 0.0, 0.0]]).view(2, 1, 1, 4)
+    for sigma in (0.5, 0.1, 100.0, 7.5):
+        clip(x, sigma)
+    assert clip.times.flatten().tolist() == [2, 0, 0, 1, 3, 3, 0, 0]
+    assert clip.times.dtype == torch.int16
+    assert clip.heat().flatten().tolist() == [0.5, 0, 0, 0.25, 0.75, 0.75, 0, 0]
+    assert clip.sigmas == [0.5, 0.1, 100.0, 7.5]
+    assert torch.stack(clip.shares).tolist() == [[0.25, 0.5], [0.5, 0.5], [0.0, 0.0], [0.0, 0.5]]
+    assert torch.equal(clip.clipped, clip.times > 0)
+    assert torch.stack(clip.shares).mean(0).tolist() == clip.heat().flatten(1).mean(1).tolist()

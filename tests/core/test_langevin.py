@@ -183,3 +183,54 @@ def test_a_decay_that_is_none_is_refused(decay):
 @pytest.mark.parametrize("temperature", [-1.0, math.nan])
 def test_a_negative_temperature_is_refused(temperature):
     refuses("temperature", vp_updates, numbers(0, 1, 2), still, step=0.05, temperature=temperature)
+
+
+def test_a_relative_step_is_a_share_of_the_levels_noise():
+    """e = r sigma_vp^2, which is 0.2 r here; unstable from 2 on, at every level."""
+    x = numbers(-1, 2, 4)
+    one = vp_updates(x, seeded_noise(0), step=0.3, updates=5, blocks=2, mode="relative")
+    two = vp_updates(x, seeded_noise(0), step=0.3 * (1 - A2), updates=5, blocks=2)
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
+    refuses("take one above 0 and below 0.5", vp_updates, x, still, step=2.0, mode="relative")
+
+
+def test_a_step_by_signal_to_noise_is_songs_for_each_picture():
+    """e = 2 alpha_bar (r |z| / |score|)^2 with the VP score and the mean of |z|^2, by the formula, with its decay."""
+    r, decay, x = 0.2, 0.5, 2 * normal_pictures((3, 1, 4, 5)) * torch.tensor([1.0, 2.0, 5.0]).view(3, 1, 1, 1)
+    sampler, expected, drawn = seeded_noise(5), x, 0
+    for block, size in enumerate([2, 2]):
+        for k in range(size + 1):
+            score = (MEAN - expected) / VARIANCE
+            size_of_score = score.square().sum((1, 2, 3), keepdim=True)
+            e = 2 * A2 * (r * decay**block) ** 2 * 20 / size_of_score
+            expected = expected + e * score
+            if k < size:
+                expected = expected + (2 * e).sqrt() * sampler(x, drawn)
+                drawn += 1
+    options = {"step": r, "mode": "snr", "updates": 4, "blocks": 2, "decay": decay, "noiseless_last": True}
+    torch.testing.assert_close(vp_updates(x, sampler, **options), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_step_by_signal_to_noise_is_held_where_the_state_has_no_noise():
+    """A state that is its own denoised picture has no score: e is then 0.5 sigma_vp^2, the safe one."""
+    moved = vp_updates(numbers(MEAN, MEAN, 2), lambda x, k: torch.ones_like(x), step=0.2, mode="snr")
+    assert (moved - MEAN).flatten().tolist() == [pytest.approx(math.sqrt(2 * 0.5 * (1 - A2)))] * 2
+
+
+def test_a_ratio_that_diverges_on_a_state_of_pure_noise_is_refused():
+    """2 alpha_bar r^2 < 2 there: r < 1 / sqrt(0.8)."""
+    vp_updates(numbers(0, 1, 2), still, step=0.55, mode="snr")
+    refuses("take one above 0 and below 0.559", vp_updates, numbers(0, 1, 2), still, step=1.12, mode="snr")
+
+
+def test_the_mean_of_a_picture_in_its_mode_follows_its_recursion_in_every_mode():
+    """T4: M_k = m + (1 - e / v)^k (M_0 - m), e = 0.03 by each mode's own number."""
+    start = numbers(-3, 3, 7)
+    expected = MEAN + (1 - 0.03 / VARIANCE) ** 5 * (start - MEAN)
+    for mode, step in (("absolute", 0.03), ("relative", 0.15)):
+        ours = vp_updates(start, still, step=step, mode=mode, updates=5)
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_an_unknown_mode_is_refused():
+    refuses("take one of absolute, relative, snr", vp_updates, numbers(0, 1, 2), still, step=0.1, mode="auto")

@@ -5,17 +5,21 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import torch
 from confident_ode.samplers import denoisers, ode
-from confident_ode.samplers.clipping import ConfidenceClip
+from confident_ode.samplers.clipping import ConfidenceClip, observation_range, quantile_range
 from confident_ode.samplers.langevin import langevin, langevin_calls
 from confident_ode.samplers.noise import seeded_noise
+from confident_ode.samplers.odedit import odedit, odedit_calls
+from confident_ode.samplers.official import Official, official_code
 from confident_ode.samplers.restore import restore, restore_calls
 from confident_ode.samplers.sde import sdedit
 from core.toys import LEVELS, normal_pictures, toy_path
 from torch.overrides import TorchFunctionMode
 
-# `restore` reads the path again between its parts: a path lives on the host, so no device waits for that
+# `restore` reads the path and cuts of it between its parts: a path lives on the host, so no device waits for that
 PATH = toy_path()
 LANGEVIN = {"step": 0.02, "updates": 9, "blocks": 4}
+ALPHA_BAR = LEVELS.alpha_bar(torch.arange(1000))
+OFFICIAL = Official(n=9, latent=9, updates=9, levels=2, shallowest=3, langevin_clip=True, decode_clip=True, samples=2)
 READS = ("item", "cpu", "numpy", "tolist", "nonzero", "equal", "__array__")
 CASTS = ("__bool__", "__float__", "__int__", "__index__", "__complex__")
 
@@ -35,7 +39,7 @@ def no_reads():
 
 def _guarded(name, original):
     def guarded(tensor, *args, **kwargs):
-        if tensor is not PATH:
+        if tensor is not PATH and tensor._base is not PATH:
             raise HostWaits(f"{name} between the first network call and the last")
         return original(tensor, *args, **kwargs)
 
@@ -125,6 +129,29 @@ RUNS = {
     "restore": (
         restore_calls(PATH, 9),
         lambda model, x: restore(model, x, PATH, samples=2, clip=ConfidenceClip(), **LANGEVIN),
+    ),
+    **{
+        f"restore at levels, {mode}": (
+            restore_calls(PATH, 9, levels=PATH[[2, 5]]),
+            lambda model, x, mode=mode: restore(
+                model,
+                x,
+                PATH,
+                levels=PATH[[2, 5]].tolist(),
+                mode=mode,
+                scale="geometric",
+                clip=ConfidenceClip(1.0, *quantile_range(x)),
+                langevin_clip=ConfidenceClip(1.0, *observation_range(x, 0.2)),
+                decode_clip=ConfidenceClip(),
+                **LANGEVIN,
+            ),
+        )
+        for mode in ("absolute", "relative", "snr")
+    },
+    "odedit": (odedit_calls(PATH), lambda model, x: odedit(model, x, PATH)),
+    "official": (
+        OFFICIAL.calls,
+        lambda model, x: official_code(model, x, ALPHA_BAR, OFFICIAL, noise_sampler=seeded_noise(0)),
     ),
     "guided": (13, guided),
 }
