@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .settings import SOLVERS, SPACINGS, Settings
+from ..evaluation.settings import SOLVERS, SPACINGS, Settings
 
 DEFAULT = Settings()
 DEMO_SETTINGS = Path(__file__).with_name("demo.toml")
@@ -246,3 +246,37 @@ def train(
             precision=precision,
         )
     print(f"{folder} is ready: confident-ode restore PHOTO -o DIR --prior {folder}")
+
+
+@priors_app.command()
+def judge(
+    prior: Annotated[str, typer.Argument(help="A bundled prior, a diffusers folder, or a hub id.")],
+    photos: Annotated[Path, typer.Argument(help="The folder of photos that it was trained on.")],
+    output: Annotated[Path, results("The folder for what was found, and its pictures.", "-o", "--output")],
+    val: Annotated[Path | None, results("Photos that it was not trained on, if CREDITS.csv names none.")] = None,
+    samples: Annotated[int, results("How many samples to draw. 320 is the least for FD-flowers to mean much.")] = 320,
+    guidance: Annotated[float, model("Pull towards the class asked for.")] = 2.0,
+    steps: Annotated[int, numerics("Ancestral steps for a sample.")] = 40,
+    seed: Annotated[int, results("The same seed gives the same samples.")] = 0,
+    classifier: Annotated[Path | None, model("A folder made by `priors classifier`; if not given, of flowers.")] = None,
+    device: Annotated[str, machine("auto, cpu or cuda. auto takes a GPU where there is one.")] = "auto",
+):
+    """Judge a prior: error by noise level, likeness of its samples to photos, their class, and whether it copies."""
+    with one_sentence():
+        from .judge import judge_prior
+
+        judge_prior(prior, photos, output, val, classifier, samples, guidance, steps, seed, device)
+
+
+@priors_app.command()
+def classifier(
+    photos: Annotated[Path, typer.Argument(help="The folder of photos, with a CREDITS.csv of classes and splits.")],
+    output: Annotated[Path, results("The folder to write it to.", "-o", "--output")],
+    epochs: Annotated[int, model("Rounds over the photos.")] = 80,
+    seed: Annotated[int, model("The same seed gives the same classifier.")] = 0,
+):
+    """Train the small classifier that judges samples: its features are what FD-flowers compares."""
+    with one_sentence():
+        from .judge import train_judge
+
+        train_judge(photos, output, epochs, seed)

@@ -14,13 +14,13 @@ from rich.table import Table
 
 from ..evaluation.corruptions import CORRUPTIONS
 from ..evaluation.metrics import psnr, ssim
+from ..evaluation.restoring import plan, run, run_sdedit
+from ..evaluation.settings import Settings
 from ..evaluation.sheets import Cell, contact_sheet
 from ..priors.loading import load
 from .photos import make_folder, spare
 from .pictures import fit, read, save, to_image
 from .progress import call_progress
-from .restore import plan, run, run_sdedit
-from .settings import Settings
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -11,11 +11,11 @@ import torch
 from rich.console import Console
 
 from ..evaluation.metrics import or_none, psnr, ssim
+from ..evaluation.restoring import plan, run
 from ..evaluation.sheets import Cell, contact_sheet
 from ..priors.loading import load
 from .pictures import FITS, fit, read, save, save_text, to_image
 from .progress import call_progress
-from .restore import plan, run
 
 
 def restore_photos(paths, folder, prior, settings, how="crop", device="auto"):

@@ -1,15 +1,15 @@
-"""The progress bar over network calls."""
+"""A progress bar over network calls, or other steps."""
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-def call_progress(console):
-    """A bar with network calls done, all, and time left, on a terminal only, gone when it is done."""
+def call_progress(console, what="network calls"):
+    """A bar with `what` is done, of how many, and the time left; on a terminal only, gone when it is done."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("network calls"),
+        TextColumn(what),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,

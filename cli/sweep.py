@@ -11,14 +11,14 @@ from rich.table import Table
 
 from ..evaluation.corruptions import CORRUPTIONS
 from ..evaluation.metrics import psnr, ssim
+from ..evaluation.restoring import plan, run
+from ..evaluation.settings import Settings
 from ..evaluation.sheets import Cell, contact_sheet
 from ..priors.loading import load
 from .demo import read_settings
 from .photos import make_folder, spare
 from .pictures import fit, read, save, to_image
 from .progress import call_progress
-from .restore import plan, run
-from .settings import Settings
 
 READ = {
     int: (int, "whole numbers"),

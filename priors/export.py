@@ -14,10 +14,8 @@ from diffusers import DDPMScheduler
 from PIL import Image
 from safetensors import SafetensorError
 
-from ..samplers.noise import seeded_noise
-from ..samplers.noise_levels import decode_path
-from ..samplers.sde import sdedit
 from .loading import load
+from .sampling import sample
 
 ROW = 100
 SHARD = "14900KB"
@@ -46,23 +44,18 @@ Kept is the moving average of the weights, in float16. The loss is in `curve.csv
 """
 
 
-@torch.inference_mode()
 def sheet(prior, autocast, columns=4, steps=40, guidance=2.0):
     """Samples as one image, a row for each class (of eight at most, or four rows of none), always from seed 0."""
     rows = min(8, len(prior.classes)) or 4
     labels = [i * len(prior.classes) // rows for i in range(rows) for _ in range(columns)]
-    path = decode_path(prior.levels, prior.levels.depth(fraction=1.0), steps)
-    path = torch.cat([path, path.new_zeros(1)])
     with autocast:
-        pictures = sdedit(
-            prior.model(guidance if prior.conditional else 1.0),
-            torch.zeros(len(labels), prior.channels, prior.size, prior.size, device=prior.device),
-            path,
-            {"class_labels": torch.tensor(labels, device=prior.device)} if prior.conditional else {},
-            noise_sampler=seeded_noise(0),
-        )
-    grid = pictures.float().unflatten(0, (rows, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
-    return Image.fromarray((127.5 * (grid.clamp(-1, 1) + 1)).round().byte().cpu().numpy())
+        return tiled(sample(prior, labels, steps, guidance), columns)
+
+
+def tiled(pictures, columns):
+    """Pictures (N, 3, H, W) in [-1, 1], N a multiple of `columns`, side by side as one RGB image."""
+    grid = pictures.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
+    return Image.fromarray((127.5 * (grid.clamp(-1, 1) + 1)).round().byte().numpy())
 
 
 def png(image):
@@ -124,6 +117,8 @@ def export(training, photos, samples, folder):
         (made / "samples.png").write_bytes(samples)
         if photos.table is not None:
             shutil.copyfile(photos.table, made / photos.table.name)
+        for shard in (made / "unet").iterdir():
+            shard.chmod(0o644)  # safetensors writes for the owner alone
         load(made)
         if folder.exists():
             folder.rename(old)

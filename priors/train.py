@@ -22,11 +22,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..samplers.noise_levels import NoiseLevels, linear_betas
 from .export import curve, export, mean, named, png, sheet, write
+from .grow import grow, grown_config
 from .loading import Prior, device_of, load
 from .photos import coloured, cropped, has_split, order, read_photos, resized, seed_for
 
 CHECKPOINT, SAVE_AFTER = "checkpoint.pt", 40  # seconds, so that a minute is the most that is lost
 NULL_RATE = 0.15
+SNR_GAMMA = 5
 WARM_UP, FLOOR = 200, 0.02
 LONGEST_AVERAGE = 0.9999
 LEVELS, PER_LEVEL = range(50, 1000, 100), 50
@@ -107,6 +109,7 @@ class Training:
         )
         self.levels = NoiseLevels(linear_betas()).to(device)
         self.alpha_bar = self.levels.alpha_bar(torch.arange(1000, device=device)).float()
+        self.weights = min_snr_weights(self.alpha_bar)
         self.step, self.seconds, self.looked_at = 0, 0.0, 0
         self.losses, self.unread, self.validations = [], [], {}
 
@@ -138,7 +141,7 @@ class Training:
         return training
 
     def learn(self, photos, share):
-        """One step of AdamW on the mean squared error of the predicted noise, `share` of the training being behind."""
+        """One step of AdamW on the weighted squared error of the predicted noise, `share` of the training behind."""
         # all chance of this step, that of dropout too
         torch.manual_seed(seed_for(self.asked["seed"], "step", self.step))
         cooling = 0.5 * (1 + math.cos(math.pi * share))
@@ -148,7 +151,8 @@ class Training:
         # colours are changed less and less: those learnt last are the photos' own
         x = 2 * coloured(cropped(photos.pictures[rows], self.size), cooling) - 1
         labels = without_class(photos.labels[rows], len(self.classes)) if self.classes else None
-        loss = self.loss(self.network, x, even_timesteps(len(x), self.device), labels, torch.randn_like(x))
+        t = even_timesteps(len(x), self.device)
+        loss = (self.weights[t] * self.errors(self.network, x, t, labels, torch.randn_like(x))).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
@@ -157,13 +161,13 @@ class Training:
         self.step += 1
         self.unread.append(loss.detach())
 
-    def loss(self, network, x, t, labels, noise):
-        """Mean squared error of the noise predicted in sqrt(alpha_bar) x + sqrt(1 - alpha_bar) noise."""
+    def errors(self, network, x, t, labels, noise):
+        """(batch,) mean squared errors of the noise predicted in sqrt(alpha_bar) x + sqrt(1 - alpha_bar) noise."""
         alpha_bar = self.alpha_bar[t].view(-1, 1, 1, 1)
         noisy = alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * noise
         with self.autocast:
             predicted = network(noisy.contiguous(memory_format=torch.channels_last), t, labels).sample
-        return mse_loss(predicted.float(), noise)
+        return mse_loss(predicted.float(), noise, reduction="none").mean((1, 2, 3))
 
     def read_losses(self):
         """Fetch the losses from the device. Raises ValueError where the training has blown up."""
@@ -184,7 +188,7 @@ class Training:
             noise = torch.randn(x.shape, generator=chance).to(self.device)
             t = torch.full((len(x),), level, device=self.device)
             labels = torch.full_like(t, len(self.classes)) if self.classes else None
-            errors[level] = self.loss(self.average, x, t, labels, noise).item()
+            errors[level] = self.errors(self.average, x, t, labels, noise).mean().item()
         self.validations[self.step] = errors
 
     def prior(self):
@@ -215,6 +219,13 @@ class Training:
 def without_class(labels, null):
     """The labels, with about 15 % of them changed to the null class."""
     return torch.where(torch.rand(len(labels), device=labels.device) < NULL_RATE, null, labels)
+
+
+def min_snr_weights(alpha_bar):
+    """min(SNR, 5) / SNR at each timestep (Hang et al. 2023): else the last grains of noise, where most of the error
+    lies and little can be seen, would take most of the training."""
+    snr = alpha_bar / (1 - alpha_bar)
+    return (SNR_GAMMA / snr).clamp(max=1)
 
 
 def even_timesteps(count, device):
@@ -274,12 +285,12 @@ def train(
     given = {"architecture": architecture, "size": size, "batch": batch, "rate": rate, "seed": seed, "init": init}
     begun = output / CHECKPOINT
     if begun.exists():
-        state, weights = read_checkpoint(begun), None
+        state = read_checkpoint(begun)
         asked = json.loads(state["asked"])
         check_same(asked, given, begun)
     else:
         state = None
-        asked, weights = plan(given, device)
+        asked, start = plan(given, device)
 
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     with progress_bar(console) as progress:
@@ -295,8 +306,10 @@ def train(
             asked["classes"] = list(photos.classes)
             if init is None:
                 asked["config"] = ARCHITECTURES[asked["architecture"]].config(asked["size"], photos.classes)
-            training = Training(asked, device, precision, weights)
-        state = weights = None  # copies of the weights that are not needed any more
+            training = Training(
+                asked, device, precision, start and first_weights(start, asked, photos, precision, progress)
+            )
+        state = start = None  # copies of the weights that are not needed any more
         console.print(
             f"{len(photos):,} photos with {named(photos.classes)}; {training.parameters / 1e6:.2f} M parameters on "
             f"{device.type}; from step {training.step:,} on"
@@ -323,7 +336,7 @@ def read_both(folder, val, size, progress):
 
 
 def plan(given, device):
-    """(asked, weights): what a new training is told beside the photos, and the weights that it starts from, or None."""
+    """(asked, prior): what a new training is told beside the photos, and what it starts from, or None."""
     name = given["architecture"] or ("large" if device.type == "cuda" else "small")
     if name not in ARCHITECTURES:
         raise ValueError(f"The architecture {name!r} is unknown: take one of {', '.join(ARCHITECTURES)}.")
@@ -341,16 +354,35 @@ def plan(given, device):
     if given["init"] is None:
         usual.config(asked["size"], ())  # refuses a size at once
         return asked, None
-    if given["size"] or given["architecture"]:
-        raise ValueError("--init brings a network of its own: leave --size and --architecture out.")
-    prior = load(given["init"])
+    if given["architecture"]:
+        raise ValueError("--init brings a network of its own: leave --architecture out.")
+    prior = load(given["init"], device)
     if (prior.prediction, prior.schedule, prior.channels) != ("epsilon", "linear, 1000 steps", 3):
         raise ValueError(f"{given['init']} cannot be trained on: it must predict eps in RGB, on 1,000 linear betas.")
     if prior.conditional and prior.null is None:
         raise ValueError(f"{given['init']} cannot be trained on: it has classes and no null class.")
+    size = given["size"] or prior.size
+    if size not in (prior.size, 2 * prior.size):
+        raise ValueError(
+            f"{given['init']} is of {prior.size}×{prior.size} pixels: leave --size out, or grow it with --size "
+            f"{2 * prior.size}."
+        )
     config = {name: value for name, value in prior.network.config.items() if not name.startswith("_")}
-    asked |= {"architecture": None, "size": prior.size, "config": config, "classes": list(prior.classes)}
-    return asked, prior.network.state_dict()
+    config = config if size == prior.size else grown_config(config)
+    asked |= {"architecture": None, "size": size, "config": config, "classes": list(prior.classes)}
+    return asked, prior
+
+
+def first_weights(prior, asked, photos, precision, progress):
+    """The weights that a training starts from: those of a prior, grown first where it is of half the size."""
+    if asked["size"] == prior.size:
+        return prior.network.state_dict()
+
+    def watch(steps):
+        return progress.track(steps, description=f"Growing {prior.name} to {asked['size']}×{asked['size']}")
+
+    autocast = mixed_precision(prior.device, precision)
+    return grow(prior.network, prior.levels, photos.to(prior.device), autocast, asked["seed"], watch).state_dict()
 
 
 def check_same(asked, given, checkpoint):

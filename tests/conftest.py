@@ -5,6 +5,30 @@ from pathlib import Path
 
 import pytest
 import torch
+from prior.tiny import write_prior
+from typer.testing import CliRunner
+
+
+@pytest.fixture(scope="session")
+def prior_folder(tmp_path_factory):
+    """A tiny prior of 16x16 pictures with the classes cat and dog, and a null class."""
+    folder = tmp_path_factory.mktemp("prior") / "tiny"
+    write_prior(folder, unet={"num_class_embeds": 3}, labels={"0": "cat", "1": "dog"})
+    return folder
+
+
+@pytest.fixture
+def command():
+    """command(*arguments) -> the result of `confident-ode` with them: exit_code, stdout, stderr."""
+    from confident_ode.cli.app import app
+
+    def invoked(*arguments):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return invoked
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from confident_ode.cli import photos, pictures
 from confident_ode.cli.pictures import read
-from confident_ode.cli.settings import Settings
+from confident_ode.evaluation.settings import Settings
 from confident_ode.priors.loading import WEIGHTS, bundled, load
 from PIL import Image
 from prior.tiny import write_prior

@@ -10,9 +10,9 @@ from confident_ode.cli import demo as module
 from confident_ode.cli.app import DEMO_SETTINGS
 from confident_ode.cli.demo import built_in_photo, code_settings, read_settings, restored_rows
 from confident_ode.cli.pictures import fit
-from confident_ode.cli.restore import plan, run
-from confident_ode.cli.settings import Settings
 from confident_ode.evaluation.metrics import psnr
+from confident_ode.evaluation.restoring import plan, run
+from confident_ode.evaluation.settings import Settings
 from confident_ode.evaluation.sheets import TILE
 from confident_ode.priors.loading import load
 from PIL import Image

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from confident_ode.cli.restore import plan, run
-from confident_ode.cli.settings import Settings
+from confident_ode.evaluation.restoring import plan, run
+from confident_ode.evaluation.settings import Settings
 from confident_ode.priors.loading import load
 from prior.tiny import write_prior
 

@@ -1,5 +1,5 @@
 import pytest
-from confident_ode.cli.settings import SOLVERS, SPACINGS, Settings, depth_of
+from confident_ode.evaluation.settings import SOLVERS, SPACINGS, Settings, depth_of
 from confident_ode.samplers import noise_levels, ode
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from confident_ode.cli.pictures import fit
-from confident_ode.cli.restore import run
-from confident_ode.cli.settings import Settings
 from confident_ode.evaluation.metrics import psnr
+from confident_ode.evaluation.restoring import run
+from confident_ode.evaluation.settings import Settings
 from confident_ode.priors.loading import load
 from confident_ode.samplers.noise import seeded_noise
 from confident_ode.samplers.noise_levels import decode_path

@@ -19,6 +19,7 @@ from confident_ode.priors.train import (
     Architecture,
     Training,
     even_timesteps,
+    min_snr_weights,
     read_checkpoint,
     train,
     update_average,
@@ -300,7 +301,10 @@ class TestErrors:
         assert "must predict eps" in self.refused(folder, out, **new, init=str(tmp_path / "v"))
         assert "knows the classes cod, eel" in self.refused(folder, out, **new, init=str(tmp_path / "fish"))
         assert "no null class" in self.refused(folder, out, **new, init=str(tmp_path / "no_null"))
-        assert "leave --size" in self.refused(folder, out, init=str(tmp_path / "v"))
+        assert "leave --architecture" in self.refused(folder, out, init=str(tmp_path / "v"))
+        write_prior(tmp_path / "cats", unet={"num_class_embeds": 3}, labels={"0": "cat", "1": "dog"})
+        small = {**new, "size": 24, "init": str(tmp_path / "cats")}
+        assert "is of 16×16 pixels: leave --size out, or grow it with --size 32." in self.refused(folder, out, **small)
 
     @pytest.mark.parametrize(
         ("options", "words"),
@@ -466,10 +470,14 @@ class TestMathematics:
 
         x, noise = torch.full((2, 3, 16, 16), 0.5), torch.ones(2, 3, 16, 16)
         t = torch.tensor([0, 999])
-        assert training.loss(oracle, x, t, None, noise).item() == pytest.approx(1)
+        assert training.errors(oracle, x, t, None, noise).tolist() == pytest.approx([1] * len(x))
         alpha_bar = np.cumprod(1 - np.linspace(1e-4, 2e-2, 1000))[[0, 999]]
         wanted = np.sqrt(alpha_bar) * 0.5 + np.sqrt(1 - alpha_bar)
         np.testing.assert_allclose(seen["noisy"][:, 0, 0, 0], wanted, rtol=1e-5)
+
+    def test_the_last_grains_of_noise_weigh_less(self):
+        snr = torch.tensor([100.0, 10.0, 5.0, 0.01])
+        assert min_snr_weights(snr / (1 + snr)).tolist() == pytest.approx([0.05, 0.5, 1, 1])
 
     def test_the_rate_warms_up_and_falls_to_a_fiftieth(self, folder):
         asked = {"size": 16, "classes": ["cat", "dog"], "seed": 0, "rate": 1e-3, "batch": 2}

@@ -13,8 +13,8 @@ import time
 from dataclasses import replace
 
 import torch
-from confident_ode.cli.restore import plan, run
-from confident_ode.cli.settings import Settings
+from confident_ode.evaluation.restoring import plan, run
+from confident_ode.evaluation.settings import Settings
 from confident_ode.priors.loading import load
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
