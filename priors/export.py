@@ -11,6 +11,8 @@ from collections import Counter
 
 import torch
 from diffusers import DDPMScheduler
+from matplotlib import colormaps
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors import SafetensorError
 
@@ -38,7 +40,9 @@ It knows {classes}.{null}
 **Data.** {count:,} photos{counts}.{credits}
 
 **Training.** {step:,} steps of {batch} pictures, {minutes:.0f} minutes, seed {seed}.
-Kept is the moving average of the weights, in float16. The loss is in `curve.csv`.
+Kept is the moving average of the weights, in float16.{started}
+
+![The loss, and the error on held-out photos](curve.png)
 {held_out}
 **Samples.** `samples.png` shows the noise of seed 0 after 40 ancestral steps{guidance}.
 """
@@ -80,6 +84,25 @@ def curve(training):
     return file.getvalue()
 
 
+def chart(table):
+    """The PNG of a picture of `curve`: the loss of training, and the error on held-out photos at each timestep."""
+    rows = list(csv.DictReader(io.StringIO(table)))
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    steps, losses = [int(row["step"]) for row in rows], [float(row["loss"]) for row in rows]
+    axes.plot(steps, losses, "k", lw=1, label="loss, weighted")
+    checked = [row for row in rows if row.get("held_out")]
+    levels = [name for name in rows[0] if name.startswith("t")] if checked else []
+    for i, level in enumerate(levels):
+        steps, errors = [int(row["step"]) for row in checked], [float(row[level]) for row in checked]
+        axes.plot(steps, errors, ".-", color=colormaps["viridis"](i / len(levels)), lw=0.8, label=f"held out, {level}")
+    axes.set(xlabel="step", ylabel="mean squared error of ε", yscale="log")
+    axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()
+
+
 def mean(values):
     values = list(values)
     return sum(values) / len(values) if values else float("nan")
@@ -113,7 +136,9 @@ def export(training, photos, samples, folder):
         DDPMScheduler().save_pretrained(made / "scheduler")
         (made / "model_index.json").write_text(json.dumps(index, indent=2, ensure_ascii=False) + "\n", "utf-8")
         (made / "README.md").write_text(card(training, photos, folder.resolve().parent.name), "utf-8")
-        (made / "curve.csv").write_text(curve(training), "utf-8")
+        table = curve(training)
+        (made / "curve.csv").write_text(table, "utf-8")
+        (made / "curve.png").write_bytes(chart(table))
         (made / "samples.png").write_bytes(samples)
         if photos.table is not None:
             shutil.copyfile(photos.table, made / photos.table.name)
@@ -133,7 +158,7 @@ def card(training, photos, name):
     """A model card of what the training knows; what the photos show, and their licence, their owner adds."""
     count = Counter(photos.labels.tolist())
     counts = ", ".join(f"{count[i]:,} of {label}" for i, label in enumerate(photos.classes))
-    held_out = ""
+    held_out, start = "", training.asked["init"]
     if training.validations:
         errors = training.validations[max(training.validations)]
         rows = (errors, ["---"] * len(errors), [f"{error:.4f}" for error in errors.values()])
@@ -153,6 +178,7 @@ def card(training, photos, name):
         minutes=training.seconds / 60,
         seed=training.asked["seed"],
         held_out=held_out,
+        started=f"\nIt started from `{os.path.basename(start)}`." if start else "",
         guidance=" with guidance 2, a row a class" if counts else "",
     )
 

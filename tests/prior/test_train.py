@@ -181,7 +181,16 @@ class TestPrior:
         average = final(tmp_path / "cats")["average"]
         weights = prior.network.state_dict()
         assert all(torch.equal(weights[key], average[key].half().float()) for key in weights)
-        names = {"README.md", "CREDITS.csv", "curve.csv", "samples.png", "model_index.json", "unet", "scheduler"}
+        names = {
+            "README.md",
+            "CREDITS.csv",
+            "curve.csv",
+            "curve.png",
+            "samples.png",
+            "model_index.json",
+            "unet",
+            "scheduler",
+        }
         assert {path.name for path in made.iterdir()} == names
         head, row = (made / "curve.csv").read_text().splitlines()
         assert head.startswith("step,loss,held_out,t50,")
@@ -209,7 +218,7 @@ class TestPrior:
 
     @pytest.mark.parametrize(("name", "least", "most"), [("small", 7e6, 8e6), ("large", 8e6, 14e6)])
     def test_shards_and_sizes(self, tmp_path, name, least, most):
-        asked = {"size": 64, "classes": ["a", "b"], "seed": 0, "rate": 1e-4, "batch": 1}
+        asked = {"size": 64, "classes": ["a", "b"], "seed": 0, "rate": 1e-4, "batch": 1, "init": None}
         asked["config"] = ARCHITECTURES[name].config(64, ["a", "b"])
         training = Training(asked, torch.device("cpu"))
         assert least <= training.parameters <= most
