@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -51,11 +52,20 @@ machine = partial(option, "Machine")
 
 @app.command()
 def restore(
+    context: typer.Context,
     photos: Annotated[list[Path], typer.Argument(help="The damaged pictures, of any kind and shape.")],
     output: Annotated[Path, results("The folder for the results, made if it is not there.", "-o", "--output")],
     prior: Annotated[
         str, look("What good pictures look like: a bundled prior, a diffusers folder, or a hub id.", "-p", "--prior")
     ] = "flowers32",
+    method: Annotated[
+        str,
+        look(
+            "code; odedit, many small updates from the deepest noise (100 levels of the whole schedule unless you say "
+            "otherwise: slow); official, what the authors' code computes, quirks included. Each has its own defaults; "
+            "those shown are code's."
+        ),
+    ] = DEFAULT.method,
     depth: Annotated[
         str,
         look(
@@ -63,12 +73,45 @@ def restore(
             "looks more real and stays less faithful to the photo (L)."
         ),
     ] = str(DEFAULT.depth),
+    levels: Annotated[
+        int,
+        look(
+            "At how many noise levels to update on the way down, evenly from the depth to the shallowest. More look "
+            "smoother, keep less of the photo, and take longer."
+        ),
+    ] = DEFAULT.levels,
+    shallowest: Annotated[
+        str,
+        look(
+            "The cleanest of several levels, given like the depth. Cleaner keeps more of the photo and looks sharper, "
+            "and leaves more of the damage."
+        ),
+    ] = str(DEFAULT.shallowest),
     step_size: Annotated[
         float, look("Size of an update. Larger repairs more and keeps less of the photo (ε).")
     ] = DEFAULT.step_size,
+    step_mode: Annotated[
+        str,
+        look(
+            "What the step size is: absolute, the paper's; relative to the noise variance of the level, so that one "
+            "size, 0.003 say, does for every depth; or snr, a signal-to-noise ratio such as 0.08, which fits each "
+            "photo's own noise."
+        ),
+    ] = DEFAULT.step_mode,
+    step_scale: Annotated[
+        str,
+        look(
+            "How the step grows over the path: none; geometric, from 1 at the depth to 100 at its cleanest, which "
+            "works more on fine detail; or sigma, larger where it is deeper, which works more on what the photo shows."
+        ),
+    ] = DEFAULT.step_scale,
     updates: Annotated[
-        int, look("Updates towards likely pictures. More look more real and keep less; 0 makes none (N).")
+        int,
+        look("Updates towards likely pictures, at each level. More look more real and keep less; 0 makes none (N)."),
     ] = DEFAULT.updates,
+    damage: Annotated[
+        str, look("For odedit: light, medium or heavy. Heavier makes more updates, and keeps less of the photo.")
+    ] = DEFAULT.damage,
     blocks: Annotated[
         int, look("Blocks of updates, each ending in one that takes noise out: more look smoother (K).")
     ] = DEFAULT.blocks,
@@ -102,13 +145,35 @@ def restore(
         str,
         results(
             "How a photo becomes the prior's square: crop to its centre, pad its edges (cut off again) or stretch "
-            "(stretched back)."
+            "(stretched back). Or whole: it keeps its size, and is restored in overlapping windows as large as the "
+            "prior's pictures. A window is all that the prior sees, so this wants one that knows such details at such "
+            "a size: the bundled one knows whole flowers of 32 pixels, not a petal as large, and mends noise and "
+            "wrong pixels in one, but no large holes."
         ),
     ] = "crop",
+    max_side: Annotated[
+        int,
+        results(
+            "For --fit whole: photos with a longer side are made this long. Smaller shows more of the photo in a "
+            "window, looks more real and is faster; larger keeps more detail."
+        ),
+    ] = 512,
+    film: Annotated[
+        bool,
+        results(
+            "Also draw a film strip: what the network takes the photo for at levels on the way up, after the updates, "
+            "and on the way down.",
+            "--film",
+        ),
+    ] = False,
     compare: Annotated[str | None, results("Also restore with another method: sdedit.")] = None,
     sdedit_depth: Annotated[str | None, results("A depth for SDEdit, if not the same.")] = DEFAULT.sdedit_depth,
     steps: Annotated[
-        int, numerics("Steps up, and as many down. More keep the photo more exactly and take longer.")
+        int,
+        numerics(
+            "Steps up, and as many down. More keep the photo more exactly and take longer. For official: how many "
+            "levels its grid over the whole schedule has (n)."
+        ),
     ] = DEFAULT.steps,
     spacing: Annotated[str, numerics(f"Where the steps lie: {', '.join(SPACINGS)}.")] = DEFAULT.spacing,
     solver: Annotated[
@@ -124,30 +189,20 @@ def restore(
     with one_sentence():
         if compare not in (None, "sdedit"):
             raise ValueError(f"There is no method {compare!r} to compare with: take sdedit.")
-        settings = Settings(
-            depth=depth,
-            steps=steps,
-            spacing=spacing,
-            solver=solver,
-            step_size=step_size,
-            updates=updates,
-            blocks=blocks,
-            decay=decay,
-            temperature=temperature,
-            clip=clip,
-            eta=eta,
-            threshold=threshold,
-            label=label,
-            guidance=guidance,
-            samples=samples,
-            seed=seed,
-            sdedit=compare == "sdedit",
-            sdedit_depth=sdedit_depth,
-        )
+        settings = Settings.of({**given(context), "sdedit": compare == "sdedit"})
         from .photos import restore_photos
 
-        failed = restore_photos(photos, output, prior, settings, fit, device)
+        failed = restore_photos(photos, output, prior, settings, fit, device, max_side, film)
     raise typer.Exit(2 if failed else 0)
+
+
+def given(context):
+    """The settings on the command line, without those left to the defaults, which are the method's."""
+    return {
+        field.name: context.params[field.name]
+        for field in fields(Settings)
+        if field.name in context.params and context.get_parameter_source(field.name).name == "COMMANDLINE"
+    }
 
 
 @app.command()

@@ -130,6 +130,8 @@ def restored_rows(prior, original, config, label):
 
 def code_settings(values, label, seed):
     """Settings of a damage: one sample, and a label only where there is guidance, which needs a label."""
+    if values.get("method", "code") != "code":
+        raise ValueError("The demonstration shows CODE beside SDEdit: leave the method out of its settings.")
     guided = label is not None and values.get("guidance", 1.0) != 1
     pull = {"label": label} if guided else {"guidance": 1.0}
     return Settings.of({**values, **pull, "seed": seed, "samples": 1})

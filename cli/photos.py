@@ -3,7 +3,6 @@
 import json
 import os
 import tempfile
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,20 +13,29 @@ from ..evaluation.metrics import or_none, psnr, ssim
 from ..evaluation.restoring import plan, run
 from ..evaluation.sheets import Cell, contact_sheet
 from ..priors.loading import load
-from .pictures import FITS, fit, read, save, save_text, to_image
+from ..samplers.windows import windows_of
+from .film import Film
+from .pictures import FITS, MOST_WHOLE, fit, read, save, save_text, to_image
 from .progress import call_progress
 
+NAMES = {"code": "CODE", "odedit": "ODEdit", "official": "CODE, the authors' code"}
 
-def restore_photos(paths, folder, prior, settings, how="crop", device="auto"):
+
+def restore_photos(paths, folder, prior, settings, how="crop", device="auto", most=MOST_WHOLE, film=False):
     """Restore picture files into `folder`; the number of those that failed, each named in a sentence on stderr.
 
-    prior: a name, folder or hub id. Raises ValueError or OSError, before any picture, where anything else is wrong.
+    prior: a name, folder or hub id. how, most: see `fit`. film: whether to draw one. Raises ValueError or OSError,
+    before any picture, where anything else is wrong.
     """
+    if film and settings.method == "official":
+        raise ValueError("The authors' code tells nothing on its way: leave --film out, or take another method.")
     if how not in FITS:
         raise ValueError(f"The fit {how!r} is unknown: take one of {', '.join(FITS)}.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     prior = load(prior, device)
+    if how == "whole" and most < prior.size:
+        raise ValueError(f"The prior's pictures are {prior.size} pixels a side: take a --max-side of at least that.")
     planned = plan(prior, settings)
     make_folder(folder)
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -39,8 +47,12 @@ def restore_photos(paths, folder, prior, settings, how="crop", device="auto"):
         for i, (path, stem) in enumerate(zip(paths, stems(paths, folder, settings.samples), strict=True)):
             bar.update(task, description=path.name, completed=i * planned.all_calls)
             try:
+                fitted = fit(read(path), prior.size, how, prior.channels, most)
+                strip = Film() if film else None
                 print(
-                    restore_photo(path, folder, stem, prior, planned, settings, how, lambda: bar.advance(task)),
+                    restore_photo(
+                        path, folder, stem, prior, planned, settings, *fitted, lambda: bar.advance(task), strip
+                    ),
                     flush=True,
                 )
                 continue
@@ -54,35 +66,47 @@ def restore_photos(paths, folder, prior, settings, how="crop", device="auto"):
     return failed
 
 
-def restore_photo(path, folder, stem, prior, planned, settings, how, on_call):
-    """Restore one picture file, write its results, sheet and report, and return a line that says what was made."""
-    picture, fitted = fit(read(path), prior.size, how, prior.channels)
-    result = run(prior, picture, settings, on_call)
-    code, sdedit = _scores(result, picture), result.sdedit and _scores(result.sdedit, picture)
-    pictures, sheet, report = result_names(stem, settings.samples)
+def restore_photo(path, folder, stem, prior, planned, settings, picture, fitted, on_call, film=None):
+    """Restore one picture file, write its results, sheet and report, and return a line that says what was made.
+
+    picture, fitted: what `fit` made of it. film: a Film to draw, or None.
+    """
+    windows = windows_of(picture.shape, prior.size)
+    result = run(prior, picture, settings, on_call, film)
+    scores, sdedit = _scores(result, picture), result.sdedit and _scores(result.sdedit, picture)
+    pictures, sheet, strip, report = result_names(stem, settings.samples)
     facts = {
         "input": str(path),
         "input_size": fitted.size,
-        "fit": how,
+        "fit": fitted.how,
+        "windows": windows,
         "output": pictures,
         "output_size": fitted.shape,
+        "film": strip if film else None,
         "prior": prior.name,
         "device": str(prior.device),
-        "settings": asdict(settings),
+        "settings": settings.used(),
         "timestep": planned.timestep,
         "sigma": planned.sigma,
+        "update_sigmas": planned.levels,
         "clipped": result.clipped[0] if result.clipped else None,
-        "code": code,
+        settings.method: scores,
         "sdedit": sdedit,
         "version": version("confident-ode"),
     }
     for name, restored in zip(pictures, result.pictures, strict=True):
         save(fitted.undo(to_image(restored)), folder / name)
-    save(_sheet(path.name, prior, picture, result, code, sdedit, fitted), folder / sheet)
+    how = f"fitted by {fitted.how}" if fitted.how != "whole" else f"whole in {windows} windows"
+    title, named = f"{path.name}, restored with {Path(prior.name).name}", NAMES[settings.method]
+    if film:
+        save(_strip(title, film, picture, result, fitted), folder / strip)
+    save(_sheet(title, how, named, picture, result, scores, sdedit, fitted), folder / sheet)
     save_text(json.dumps(facts, indent=2, allow_nan=False, ensure_ascii=False) + "\n", folder / report)
-    size = "×".join(str(side) for side in fitted.shape)
+    size, own = ("×".join(str(side) for side in shape) for shape in (fitted.shape, fitted.size))
+    if fitted.how == "whole" and size != own:
+        size = f"{size} of {own}"
     return (
-        f"{path} -> {folder / stem}_*: {len(pictures)} restored, fitted by {how}, {size} pixels; "
+        f"{path} -> {folder / stem}_*: {len(pictures)} restored, {how}, {size} pixels; "
         f"{result.nfe} network calls, {result.seconds:.1f} s"
     )
 
@@ -108,9 +132,10 @@ def stems(paths, folder, samples):
 
 
 def result_names(stem, samples):
-    """([restored pictures], sheet, report): the names of an input's results."""
+    """([restored pictures], sheet, film, report): the names of an input's results."""
     numbers = [""] if samples == 1 else [f"_{i + 1}" for i in range(samples)]
-    return [f"{stem}_restored{number}.png" for number in numbers], f"{stem}_sheet.png", f"{stem}.json"
+    restored = [f"{stem}_restored{number}.png" for number in numbers]
+    return restored, f"{stem}_sheet.png", f"{stem}_film.png", f"{stem}.json"
 
 
 def make_folder(folder):
@@ -142,7 +167,7 @@ def _scores(result, picture):
     }
 
 
-def _sheet(title, prior, picture, result, code, sdedit, fitted):
+def _sheet(title, how, method, picture, result, ours, sdedit, fitted):
     def cells(pictures, scores):
         for i, restored in enumerate(pictures):
             ratio = scores["psnr_to_input"][i]
@@ -150,11 +175,20 @@ def _sheet(title, prior, picture, result, code, sdedit, fitted):
             lines = (to_input, f"SSIM {scores['ssim_to_input'][i]:.3f}", f"{scores['nfe']} calls")
             yield Cell(fitted.undo(to_image(restored)), lines)
 
-    columns = {"CODE": cells(result.pictures, code)}
+    columns = {method: cells(result.pictures, ours)}
     if sdedit:
         columns["SDEdit"] = cells(result.sdedit.pictures, sdedit)
     rows = [[None, *row] for row in zip(*columns.values(), strict=True)]
-    rows[0][0] = Cell(
-        fitted.undo(to_image(picture)), ("{} x {} pixels".format(*fitted.size), f"fitted by {fitted.how}")
-    )
-    return contact_sheet(["Input", *columns], rows, f"{title}, restored with {Path(prior.name).name}")
+    rows[0][0] = Cell(fitted.undo(to_image(picture)), ("{} x {} pixels".format(*fitted.size), how))
+    return contact_sheet(["Input", *columns], rows, title)
+
+
+def _strip(title, film, picture, result, fitted):
+    """The film of the first sample, from the input to what came of it."""
+
+    def drawn(shown):
+        return fitted.undo(to_image(shown))
+
+    columns, row = film.cells(drawn)
+    row = [Cell(drawn(picture)), *row, Cell(drawn(result.pictures[0]))]
+    return contact_sheet(["Input", *columns, "Restored"], [row], title)

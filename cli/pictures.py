@@ -11,7 +11,8 @@ import torch
 from PIL import Image, ImageOps
 
 SMALLEST = 8
-FITS = ("crop", "pad", "stretch")
+FITS = ("crop", "pad", "stretch", "whole")
+MOST_WHOLE = 512
 FILTER = Image.Resampling.LANCZOS
 
 
@@ -59,7 +60,7 @@ def rgb(image):
 
 @dataclass(frozen=True)
 class Fit:
-    """How a picture of `size` (width, height) was made a square, and what its own shape is inside that square."""
+    """How a picture of `size` (width, height) was fitted to a prior, and what its own shape is in what came of it."""
 
     how: str
     size: tuple[int, int]
@@ -67,15 +68,17 @@ class Fit:
     shape: tuple[int, int]
 
     def undo(self, image):
-        """A square picture in the shape of the original: the border cut away, or the aspect ratio given back."""
+        """A fitted picture in the shape of the original: the border cut away, or the aspect ratio given back."""
         inside = image.crop(self.box)
         return inside if inside.size == self.shape else inside.resize(self.shape, FILTER)
 
 
-def fit(image, size, how="crop", channels=3):
+def fit(image, size, how="crop", channels=3, most=MOST_WHOLE):
     """(tensor, Fit): a picture as (1, channels, size, size) in [-1, 1], float32, and what undoes the fitting.
 
     how: "crop" cuts the centre square, "pad" keeps all of it and continues its edges, "stretch" squeezes it square.
+    "whole" keeps its own size, (1, channels, H, W), as far as its sides are `size` to `most` pixels, else ValueError
+    where its proportions do not allow that.
     """
     square = (0, 0, size, size)
     if how == "crop":
@@ -92,11 +95,27 @@ def fit(image, size, how="crop", channels=3):
         fitted = Fit(how, image.size, (left, top, left + width, top + height), (width, height))
         border = ((top, size - height - top), (left, size - width - left), (0, 0))
         pixels = np.pad(np.asarray(image.resize((width, height), FILTER)), border, mode="edge")
+    elif how == "whole":
+        shape = whole_shape(image.size, size, most)
+        fitted = Fit(how, image.size, (0, 0, *shape), shape)
+        pixels = np.asarray(image if shape == image.size else image.resize(shape, FILTER))
     else:
         raise ValueError(f"The fit {how!r} is unknown: take one of {', '.join(FITS)}.")
     if channels == 1:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
     return to_tensor(pixels), fitted
+
+
+def whole_shape(own, least, most):
+    """The (width, height) nearest to a picture's own in its proportions, with no side under `least` or over `most`."""
+    scale = max(min(1, most / max(own)), least / min(own))
+    shape = tuple(round(side * scale) for side in own)
+    if max(shape) > most:
+        raise ValueError(
+            f"The picture is {own[0]}×{own[1]}, which no size has with sides of {least} to {most} pixels: take a "
+            "larger --max-side, or another --fit."
+        )
+    return shape
 
 
 def to_tensor(pixels):

@@ -1,6 +1,5 @@
 """One setting at several values: photos, damaged as in the demonstration, restored with each, and compared."""
 
-from dataclasses import replace
 from statistics import mean
 
 import torch
@@ -36,8 +35,8 @@ def sweep(photos, vary, settings_file, folder):
     """
     config = read_settings(settings_file)
     name, values = parsed(vary)
-    base = Settings.of({**config.get("code", {}), "seed": config.get("seed", 0)})
-    settings = [replace(base, **{name: value}) for value in values]
+    base = {**config.get("code", {}), "seed": config.get("seed", 0)}
+    settings = [Settings.of({**base, name: value}) for value in values]
     prior = load(config["prior"], "cuda" if torch.cuda.is_available() else "cpu")
     plans = [plan(prior, each) for each in settings]
     make_folder(folder)
@@ -53,7 +52,7 @@ def sweep(photos, vary, settings_file, folder):
         task = bar.add_task("", total=len(config["damage"]) * sum(each.calls for each in plans))
         for damage in config["damage"]:
             bar.update(task, description=damage["name"])
-            damaged = CORRUPTIONS[damage["kind"]](originals, **damage.get("options", {}), seed=base.seed)
+            damaged = CORRUPTIONS[damage["kind"]](originals, **damage.get("options", {}), seed=base["seed"])
             restored = [run(prior, damaged, each, lambda: bar.advance(task)).pictures for each in settings]
             scores = [score(pictures, originals) for pictures in (damaged, *restored)]
             table.add_row(escape(damage["name"]), *scores)
@@ -68,7 +67,7 @@ def sweep(photos, vary, settings_file, folder):
 def parsed(vary):
     """("eta", [0.6, 1.0]) of "eta=0.6,1.0", with the type that the setting's default has, but depths as they are."""
     name, found, listed = vary.partition("=")
-    kind = {"depth": str}.get(name, type(getattr(Settings(), name, None)))
+    kind = {"depth": str, "shallowest": str}.get(name, type(getattr(Settings(), name, None)))
     if not found or kind not in READ:
         raise ValueError(f"{vary!r} is no setting with values: write, say, eta=0.6,1,1.7.")
     read_value, what = READ[kind]

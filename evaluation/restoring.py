@@ -2,31 +2,47 @@
 
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 
 from ..samplers.checks import finite
 from ..samplers.clipping import ConfidenceClip
-from ..samplers.denoisers import CallCounter
-from ..samplers.langevin import check_updates, large_step
-from ..samplers.noise import SDEDIT, item_seeds, seeded_noise
-from ..samplers.noise_levels import decode_path
-from ..samplers.restore import restore, restore_calls
+from ..samplers.denoisers import CallCounter, per_item
+from ..samplers.langevin import large_step
+from ..samplers.noise import LANGEVIN, SDEDIT, START, item_seeds, seeded_noise
+from ..samplers.noise_levels import decode_path, vp_to_ve
+from ..samplers.odedit import ODEDIT, ODEDIT_UPDATES, odedit, odedit_calls, odedit_levels
+from ..samplers.official import Official, official_code
+from ..samplers.restore import check_parts, decode_parts, restore, restore_calls, tightest, update_levels
 from ..samplers.sde import sdedit
+from ..samplers.windows import windowed
 from .settings import depth_of
+
+# windows that the network is given together: what a 256-pixel prior does with 4 pictures
+PIXELS_AT_ONCE = 4 * 256**2
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What settings mean for a prior: the decode paths, (n,) with a last 0, the depth, and the network calls."""
+    """What settings mean for a prior: the decode paths, (n,) with a last 0, the depth, and the network calls.
+
+    levels: the VE sigmas of the updates, deepest first, empty where there are none. method: a function with the
+    signature of `restore`, which takes seed, samples, encoder and clip. advice: a sentence, or None. threshold: whether
+    the models given to it are thresholded. sdedit_sigmas: SDEdit's path, if asked for.
+    """
 
     sigmas: torch.Tensor
     timestep: float
+    levels: tuple[float, ...]
     calls: int
-    sdedit_sigmas: torch.Tensor | None
     advice: str | None
+    method: Callable = field(repr=False)
+    clip: bool
+    threshold: bool
+    sdedit_sigmas: torch.Tensor | None = None
 
     @property
     def sigma(self):
@@ -41,8 +57,8 @@ class Plan:
 class Result:
     """Restored pictures (B * samples, C, H, W) in [-1, 1] on the CPU, sample j of picture i at i * samples + j.
 
-    nfe: network calls. clipped: the share of values that the clip moved, one for each picture, empty without a clip.
-    sdedit: the Result of SDEdit on the same pictures, if asked for.
+    nfe: network calls. clipped: the share of values that the clip moved, one for each picture, empty without a clip and
+    where the method does not say. sdedit: the Result of SDEdit on the same pictures, if asked for.
     """
 
     pictures: torch.Tensor
@@ -54,58 +70,162 @@ class Result:
 
 def plan(prior, settings):
     """The Plan of `settings` for `prior`; ValueError with one sentence where they do not go together."""
-    path, timestep = _path(prior, settings.depth, settings.steps, settings.spacing)
-    advice = None
-    if settings.updates:
-        sigma = path[0].item()
-        check_updates(
-            sigma, settings.step_size, settings.updates, settings.blocks, settings.decay, settings.temperature
-        )
-        advice = large_step(settings.step_size, sigma)
+    planned = PLANS[settings.method](prior, settings)
     prior.model(settings.guidance, settings.threshold)
     prior.conditioning(settings.label, 1)
     if settings.guidance != 1 and settings.label is None:
         raise ValueError("Guidance needs a class to guide to: give a label, or take guidance 1.")
-    calls = restore_calls(path, settings.updates, settings.blocks, settings.solver)
-    rival = None
-    if settings.sdedit:
-        depth = settings.depth if settings.sdedit_depth is None else settings.sdedit_depth
-        deepest = prior.levels.depth(**depth_of(depth))
-        # as many calls as CODE makes, where the depth has room for them
-        rival, _ = _path(prior, depth, max(1, min(calls - 1, int(deepest))), "linspace")
-    return Plan(path, timestep, calls, rival, advice)
+    if not settings.sdedit:
+        return planned
+    depth = settings.depth if settings.sdedit_depth is None else settings.sdedit_depth
+    deepest = prior.levels.depth(**depth_of(depth))
+    # as many calls as the method makes, where the depth has room for them
+    rival, _ = _path(prior, depth, max(1, min(planned.calls - 1, int(deepest))), "linspace")
+    return replace(planned, sdedit_sigmas=rival)
+
+
+def _plan_code(prior, settings):
+    path, timestep = _path(prior, settings.depth, settings.steps, settings.spacing)
+    levels = path[:1]
+    if settings.levels > 1:
+        levels = update_levels(path, settings.levels, _sigma(prior, settings.shallowest))
+    langevin = {
+        "step": settings.step_size,
+        "updates": settings.updates,
+        "blocks": settings.blocks,
+        "decay": settings.decay,
+        "temperature": settings.temperature,
+        "mode": settings.step_mode,
+    }
+    return Plan(
+        sigmas=path,
+        timestep=timestep,
+        levels=tuple(levels.tolist()) if settings.updates else (),
+        calls=restore_calls(path, settings.updates, settings.blocks, settings.solver, levels),
+        advice=_advice(path, levels, settings.step_scale, **langevin) if settings.updates else None,
+        method=partial(restore, levels=levels, scale=settings.step_scale, solver=settings.solver, **langevin),
+        clip=settings.clip,
+        threshold=settings.threshold,
+    )
+
+
+def _plan_odedit(prior, settings):
+    path, timestep = _path(prior, settings.depth, settings.steps, settings.spacing)
+    levels, updates = odedit_levels(path), ODEDIT_UPDATES[settings.damage]
+    langevin = {"step": settings.step_size, "temperature": settings.temperature}
+    return Plan(
+        sigmas=path,
+        timestep=timestep,
+        levels=tuple(levels.unique().flip(0).tolist()),
+        calls=odedit_calls(path, settings.damage),
+        advice=_advice(path, levels, "sigma", updates=updates, blocks=ODEDIT["blocks"], **langevin),
+        method=partial(odedit, damage=settings.damage, **langevin),
+        clip=False,
+        threshold=settings.threshold,
+    )
+
+
+def _plan_official(prior, settings):
+    stride = len(prior.levels) // settings.steps
+    if settings.steps < 2 or not stride:
+        raise ValueError(f"The official code takes 2 to {len(prior.levels)} steps, the levels of its grid.")
+    latent, shallowest = (
+        min(round(prior.levels.depth(**depth_of(depth)) / stride), settings.steps)
+        for depth in (settings.depth, settings.shallowest)
+    )
+    official = Official(
+        n=settings.steps,
+        latent=max(2, latent),
+        step=settings.step_size,
+        updates=settings.updates,
+        blocks=settings.blocks,
+        decay=settings.decay,
+        levels=settings.levels,
+        shallowest=shallowest,
+        clip=settings.clip,
+        eta=settings.eta,
+        threshold=settings.threshold,
+        langevin_threshold=settings.threshold,
+        samples=settings.samples,
+    )
+    grid = prior.levels.sigma(stride * torch.arange(official.n)).cpu()
+    path, levels = torch.cat([grid.flip(0), grid.new_zeros(1)]), grid[official.updated].flip(0)
+    langevin = {"updates": official.updates, "blocks": max(1, official.blocks), "decay": official.decay}
+    return Plan(
+        sigmas=path[official.n - 1 - official.start :],
+        timestep=float(stride * official.start),
+        levels=tuple(levels.tolist()),
+        calls=official.calls,
+        advice=_advice(path, levels, "geometric", step=official.step, **langevin),
+        method=partial(_official, levels=prior.levels, settings=official),
+        # it does both itself
+        clip=False,
+        threshold=False,
+    )
+
+
+PLANS = {"code": _plan_code, "odedit": _plan_odedit, "official": _plan_official}
+
+
+def _official(
+    model, x, sigmas, extra_args=None, callback=None, disable=None, *, seed, samples, encoder, clip, levels, settings
+):
+    """`official_code` in the signature of `restore`; its clip is its own, and `model` encodes, too."""
+    seeds = item_seeds(seed, len(x) * samples)
+    start, updates = seeded_noise(seeds[::samples], START), seeded_noise(seeds, LANGEVIN)
+
+    def network(x_vp, t):
+        sigma = levels.sigma(t)
+        s = per_item(sigma, x_vp)
+        y = vp_to_ve(x_vp, s)
+        conditioning = {name: value.repeat_interleave(len(y) // len(x), 0) for name, value in extra_args.items()}
+        return (y - model(y, sigma, **conditioning)) / s
+
+    restored = official_code(
+        network,
+        x,
+        levels.alpha_bar(torch.arange(len(levels), device=levels.sigmas.device)),
+        settings,
+        noise_sampler=lambda x, k: (start if k < 2 else updates)(x, k),
+    )
+    return finite(restored, "The restored picture")
+
+
+def _advice(path, levels, scale, *, step, mode="absolute", **langevin):
+    """Advice on the step at the update level that allows the smallest, or None; ValueError where it is unstable."""
+    parts = decode_parts(path, levels, scale)
+    check_parts(parts, step, mode=mode, **langevin)
+    sigma, factor = tightest(parts, mode)
+    return large_step(step, sigma, mode, factor)
 
 
 @torch.inference_mode()
-def run(prior, pictures, settings, on_call=None):
-    """The Result of restoring `pictures`, (B, C, size, size) in [-1, 1]; on_call() is called after each network call.
+def run(prior, pictures, settings, on_call=None, callback=None):
+    """The Result of restoring `pictures`, (B, C, H, W) in [-1, 1]; on_call() is called after each network call.
 
-    Raises ValueError like `plan`, or where the network gives NaN or infinity.
+    Pictures larger than the prior's are restored in windows, and all windows of all pictures are one network call.
+    callback: that of the samplers, which the method "official" does not call. Raises ValueError like `plan`, where a
+    picture is smaller than the prior's, or where the network gives NaN or infinity.
     """
     planned = plan(prior, settings)
     pictures = pictures.to(prior.device)
-    model = CallCounter(prior.model(settings.guidance, settings.threshold), on_call)
+    model = CallCounter(_denoiser(prior, settings.guidance, planned.threshold), on_call)
     conditioning = prior.conditioning(settings.label, len(pictures))
-    encoder = CallCounter(_encoder(prior, settings, len(pictures)), on_call)
-    clip = ConfidenceClip(settings.eta) if settings.clip else None
+    encoder = CallCounter(_encoder(prior, settings.label, planned.threshold, len(pictures)), on_call)
+    clip = ConfidenceClip(settings.eta) if planned.clip else None
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the plan holds it
-        restored = restore(
+        restored = planned.method(
             model,
             pictures,
             planned.sigmas,
             conditioning,
+            callback,
             seed=settings.seed,
-            step=settings.step_size,
-            updates=settings.updates,
-            blocks=settings.blocks,
-            decay=settings.decay,
-            temperature=settings.temperature,
-            clip=clip,
-            solver=settings.solver,
-            encoder=encoder,
             samples=settings.samples,
+            encoder=encoder,
+            clip=clip,
         )
     restored = restored.clamp(-1, 1).cpu()
     seconds = time.perf_counter() - start
@@ -117,7 +237,7 @@ def run(prior, pictures, settings, on_call=None):
 @torch.inference_mode()
 def run_sdedit(prior, pictures, settings, sigmas, on_call=None):
     """The Result of SDEdit down the path `sigmas`, with the seeds, samples, label and guidance of `settings`."""
-    model = CallCounter(prior.model(settings.guidance, settings.threshold), on_call)
+    model = CallCounter(_denoiser(prior, settings.guidance, settings.threshold), on_call)
     starts = pictures.to(prior.device).repeat_interleave(settings.samples, 0)
     seeds = item_seeds(settings.seed, len(starts))
     start = time.perf_counter()
@@ -132,10 +252,20 @@ def run_sdedit(prior, pictures, settings, sigmas, on_call=None):
     return Result(edited, model.calls, time.perf_counter() - start)
 
 
-def _encoder(prior, settings, batch):
+def _encoder(prior, label, threshold, batch):
     """The denoiser that reads a picture: without guidance, and without a label where the prior can do without."""
-    label = settings.label if prior.null is None else None
-    return partial(prior.model(threshold=settings.threshold), **prior.conditioning(label, batch))
+    label = label if prior.null is None else None
+    return partial(_denoiser(prior, 1.0, threshold), **prior.conditioning(label, batch))
+
+
+def _denoiser(prior, guidance, threshold):
+    """The prior's denoiser, for pictures of its size and larger ones."""
+    return windowed(prior.model(guidance, threshold), prior.size, max(1, PIXELS_AT_ONCE // prior.size**2))
+
+
+def _sigma(prior, depth):
+    """The VE sigma of a depth."""
+    return prior.levels.sigma(prior.levels.depth(**depth_of(depth))).item()
 
 
 def _path(prior, depth, steps, spacing):

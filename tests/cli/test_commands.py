@@ -1,15 +1,17 @@
 import json
 import os
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from confident_ode.cli import photos, pictures
+from confident_ode.cli.film import Film
 from confident_ode.cli.pictures import read
+from confident_ode.evaluation.restoring import plan, run
 from confident_ode.evaluation.settings import Settings
+from confident_ode.evaluation.sheets import TILE
 from confident_ode.priors.loading import WEIGHTS, bundled, load
 from PIL import Image
 from prior.tiny import write_prior
@@ -75,10 +77,11 @@ def test_the_report_is_complete(restore, photo, tmp_path, prior_folder):
     assert report["input_size"] == [40, 24]
     assert report["output_size"] == [27, 16]
     assert (report["fit"], report["prior"], report["device"]) == ("stretch", str(prior_folder), "cpu")
-    assert report["settings"].keys() == asdict(Settings()).keys()
+    assert report["settings"].keys() == Settings().used().keys()
     assert report["settings"]["seed"] == 5
     assert report["timestep"] == 300
     assert report["sigma"] == pytest.approx(load(prior_folder).levels.sigma(300).item())
+    assert report["update_sigmas"] == [report["sigma"]]
     assert 0 <= report["clipped"] <= 1
     # ab2: 4 + 1 up, 5 + 1 down; 4 updates and 2 that end a block
     assert report["code"]["nfe"] == report["sdedit"]["nfe"] == 17
@@ -91,6 +94,103 @@ def test_the_report_is_complete(restore, photo, tmp_path, prior_folder):
     for name in report["output"]:
         assert Image.open(tmp_path / "out" / name).size == (27, 16)
     assert report["version"]
+
+
+def report_of(folder):
+    return json.loads((folder / "photo.json").read_text(encoding="utf-8"))
+
+
+def test_several_levels_are_in_the_report(restore, photo, tmp_path):
+    options = ("--levels", 3, "--shallowest", "t=20", "--step-scale", "geometric", "--step-mode", "relative")
+    result = restore(photo(), *options)
+    assert (result.exit_code, result.stderr) == (0, "")
+    report = report_of(tmp_path / "out")
+    wanted = {"levels": 3, "shallowest": "t=20", "step_scale": "geometric", "step_mode": "relative"}
+    assert {name: report["settings"][name] for name in wanted} == wanted
+    deepest, between, cleanest = report["update_sigmas"]
+    assert deepest == report["sigma"] > between > cleanest > 0.03
+    # ab2: 4 + 1 up; down in parts of 2, 1 and 2 steps, the solver starting afresh in each; 3 times 4 + 2 updates
+    assert report["code"]["nfe"] == 4 + 1 + (2 + 1) + (1 + 1) + (2 + 1) + 3 * 6
+
+
+def test_odedit_and_the_authors_code_have_their_own_defaults(command, photo, prior_folder, tmp_path):
+    nfe = {}
+    for method, options in (("odedit", ("--steps", 7)), ("official", ("--steps", 6, "--updates", 8))):
+        out = tmp_path / method
+        result = command("restore", photo(), "-o", out, "--prior", prior_folder, "--method", method, *options)
+        assert (result.exit_code, result.stderr) == (0, "")
+        report = report_of(out)
+        assert report["settings"]["method"] == method
+        assert report["settings"]["depth"] == 1.0
+        assert ("eta" in report["settings"], "damage" in report["settings"]) == (
+            method == "official",
+            method == "odedit",
+        )
+        nfe[method] = report[method]["nfe"]
+    # 7 up, 8 down, 100 at each of 4 levels; 5 up, 6 down, 8 and the 4 that end a block
+    assert nfe == {"odedit": 7 + 8 + 400, "official": 5 + 6 + 8 + 4}
+
+
+def test_a_whole_photo_has_its_own_size(restore, photo, tmp_path):
+    given = (photo(size=(40, 24)), photo("large.png", size=(300, 150)))
+    result = restore(*given, "--fit", "whole", "--max-side", 48, "--compare", "sdedit", "--samples", 2)
+    assert (result.exit_code, result.stderr) == (0, "")
+    small, large = result.stdout.splitlines()
+    # windows of 16 pixels, at most 8 apart: 4 across and 2 down
+    assert "whole in 8 windows, 40×24 pixels; 17 network calls" in small
+    assert "whole in 10 windows, 48×24 of 300×150 pixels; 17 network calls" in large
+    report = report_of(tmp_path / "out")
+    assert (report["fit"], report["windows"]) == ("whole", 8)
+    assert report["input_size"] == report["output_size"] == [40, 24]
+    assert report["code"]["nfe"] == report["sdedit"]["nfe"] == 17
+    assert Image.open(tmp_path / "out" / "photo_restored_2.png").size == (40, 24)
+    assert Image.open(tmp_path / "out" / "large_restored_1.png").size == (48, 24)
+
+
+def test_a_whole_photo_that_is_as_large_as_a_window_is_restored_as_it_would_be_cropped(restore, photo, tmp_path):
+    path, out = photo(size=(16, 16)), tmp_path / "out" / "photo_restored.png"
+    restore(path)
+    first = out.read_bytes()
+    restore(path, "--fit", "whole")
+    assert out.read_bytes() == first
+
+
+def test_a_photo_too_narrow_for_windows_spares_the_others(restore, photo, tmp_path):
+    result = restore(photo("narrow.png", size=(200, 9)), photo(size=(20, 20)), "--fit", "whole", "--max-side", 32)
+    assert "narrow.png: The picture is 200×9" in only_sentence(result)
+    assert (tmp_path / "out" / "photo_restored.png").exists()
+
+
+def test_a_film_shows_the_way_up_the_updates_and_the_way_down(restore, photo, tmp_path):
+    result = restore(photo(), "--film", "--levels", 2, "--shallowest", "t=50", "--samples", 2)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert files(tmp_path / "out") == [
+        "photo.json",
+        "photo_film.png",
+        "photo_restored_1.png",
+        "photo_restored_2.png",
+        "photo_sheet.png",
+    ]
+    assert report_of(tmp_path / "out")["film"] == "photo_film.png"
+    # the input, 4 levels up, 2 updated, 3 down, the result
+    film = Image.open(tmp_path / "out" / "photo_film.png")
+    assert 11 * TILE < film.width < 12 * TILE
+    assert TILE < film.height < 2 * TILE
+
+
+def test_a_film_has_a_frame_for_each_level(prior_folder):
+    prior, settings, film = load(prior_folder), Settings(steps=9, updates=4, blocks=2), Film()
+    pictures = torch.zeros(1, 3, 16, 16)
+    result = run(prior, pictures, settings, callback=film)
+    path = plan(prior, settings).sigmas.tolist()
+    # the level of the depth is met by the updates and the first step down
+    assert [frame.sigma for frame in film.frames] == pytest.approx([*path[:0:-1][1:], *path[:-1]], rel=1e-6)
+    assert [frame.steps for frame in film.frames] == [1] * 9 + [4 + 2 + 1] + [1] * 9
+    titles = [title for title, _ in film.columns()]
+    assert titles == ["up"] * 4 + ["updated"] + ["down"] * 4
+    assert film.columns()[0][1] is film.frames[0]
+    # the last step down ends in its estimate
+    torch.testing.assert_close(film.columns()[-1][1].picture.clamp(-1, 1), result.pictures)
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
@@ -147,10 +247,22 @@ def test_bad_pictures_are_named_and_the_others_restored(restore, photo, tmp_path
         (("--guidance", "3"), "needs a class"),
         (("--solver", "rk4"), "take one of ab2"),
         (("--fit", "squash"), "take one of crop"),
+        (("--fit", "whole", "--max-side", "15"), "take a --max-side of at least that"),
+        (("--method", "official", "--film"), "leave --film out"),
         (("--compare", "magic"), "take sdedit"),
         (("--device", "abacus"), "device 'abacus'"),
         (("--eta", "-1"), "eta is -1"),
         (("--samples", "0"), "samples is 0"),
+        (("--levels", "0"), "levels is 0"),
+        (("--levels", "9"), "does not do for 9"),
+        (("--levels", "2", "--shallowest", "0.9"), "does not do for 2"),
+        (("--levels", "2", "--shallowest", "t=20", "--step-size", "0.9"), "unstable at this depth, sigma 0."),
+        (("--step-mode", "bold"), "take one of absolute, relative, snr"),
+        (("--step-scale", "bold"), "take one of none, geometric, sigma"),
+        (("--method", "magic"), "take one of code, odedit, official"),
+        (("--damage", "heavy"), "code does not use damage"),
+        (("--method", "odedit"), "odedit does not use updates"),
+        (("--method", "official", "--guidance", "2"), "official does not use guidance"),
     ],
 )
 def test_wrong_settings_stop_before_any_picture(restore, photo, tmp_path, options, words):
@@ -286,5 +398,14 @@ def test_convert_makes_a_prior_that_restores(command, restore, photo, tmp_path):
 
 def test_help_speaks_of_fidelity_and_realism(command):
     page = command("restore", "--help").stdout
-    for words in ("Fidelity and realism", "--depth", "--step-size", "--no-clip", "--compare", "--no-threshold"):
+    for words in (
+        "Fidelity and realism",
+        "--depth",
+        "--step-size",
+        "--no-clip",
+        "--compare",
+        "--no-threshold",
+        "--method",
+        "--levels",
+    ):
         assert words in page

@@ -154,6 +154,7 @@ def test_the_built_in_photo_has_the_label_of_the_settings(demo, settings_used):
         (HEAD + DAMAGES + "[[damage]]\nkind = 'rain'", "names the damage 'rain': take one of"),
         (HEAD + "stepps = 3" + DAMAGES, "There is no setting 'stepps'"),
         (HEAD + "eta = 'wide'" + DAMAGES, "eta is 'wide'"),
+        (HEAD + "method = 'odedit'" + DAMAGES, "leave the method out"),
         (HEAD + "depth = 2" + DAMAGES, "no fraction"),
         (HEAD.replace("0.4]", "2]") + DAMAGES, "no fraction"),
         ("seed = -1\n" + HEAD + DAMAGES, "seed is -1"),

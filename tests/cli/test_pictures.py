@@ -144,6 +144,31 @@ def test_every_shape_fits_and_is_given_back(photo, how, size):
         assert abs(back.width * size[1] - back.height * size[0]) <= 0.5 * max(size)
 
 
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [
+        ((64, 64), (64, 64)),
+        ((40, 24), (53, 32)),
+        ((90, 45), (90, 45)),
+        ((300, 150), (96, 48)),
+        ((96, 32), (96, 32)),
+        ((8, 8), (32, 32)),
+    ],
+)
+def test_whole_keeps_the_size_between_a_window_and_the_largest(photo, size, shape):
+    original = read(photo(size=size))
+    picture, fitted = fit(original, 32, "whole", most=96)
+    assert picture.shape == (1, 3, *reversed(shape))
+    assert fitted.undo(to_image(picture)).size == fitted.shape == shape
+    if size == shape:
+        assert np.array_equal(np.asarray(to_image(picture)), np.asarray(original))
+
+
+def test_whole_refuses_proportions_that_do_not_fit(photo):
+    with pytest.raises(ValueError, match=r"97×32, which no size has with sides of 32 to 96 pixels: take a larger --m"):
+        fit(read(photo(size=(97, 32))), 32, "whole", most=96)
+
+
 def test_padding_continues_the_edges(photo):
     picture, fitted = fit(read(photo(size=(64, 32))), 32, "pad")
     _, top, _, bottom = fitted.box
@@ -172,7 +197,7 @@ def test_a_prior_of_grey_pictures_gets_one_channel(photo):
 
 
 def test_an_unknown_fit_is_refused(photo):
-    with pytest.raises(ValueError, match="take one of crop, pad, stretch"):
+    with pytest.raises(ValueError, match="take one of crop, pad, stretch, whole"):
         fit(read(photo()), 16, "squash")
 
 

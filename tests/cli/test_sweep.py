@@ -44,6 +44,8 @@ def sweep(command, prior_folder, tmp_path):
         ("solver=euler,heun", ("solver", ["euler", "heun"])),
         ("clip=true,false", ("clip", [True, False])),
         ("depth=0.3,t=400,sigma=1.2", ("depth", ["0.3", "t=400", "sigma=1.2"])),
+        ("shallowest=0.1,t=4", ("shallowest", ["0.1", "t=4"])),
+        ("step_mode=relative,snr", ("step_mode", ["relative", "snr"])),
     ],
 )
 def test_values_have_the_type_of_their_setting(vary, meant):
@@ -75,7 +77,9 @@ def test_what_cannot_be_read_is_one_sentence(vary, words):
     assert "class '" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("vary", "columns"), [("eta=0.3,2", 2), ("samples=1,3", 2), ("depth=t=200,t=300,t=400", 3)])
+@pytest.mark.parametrize(
+    ("vary", "columns"), [("eta=0.3,2", 2), ("samples=1,3", 2), ("depth=t=200,t=300,t=400", 3), ("levels=1,2", 2)]
+)
 def test_a_row_for_each_damage_and_a_sheet(sweep, photo, tmp_path, vary, columns):
     photos = [photo("a.png"), photo("b [x].png", size=(30, 60))]
     result = sweep(*photos, "--vary", vary)
@@ -106,6 +110,8 @@ def test_a_row_for_each_damage_and_a_sheet(sweep, photo, tmp_path, vary, columns
         ("depth=0.4,2", "no fraction"),
         ("guidance=1,3", "needs a class"),
         ("step_size=1.9", "unstable"),
+        ("levels=1,9", "does not do for 9"),
+        ("method=code,odedit", "odedit does not use updates"),
     ],
 )
 def test_bad_values_stop_before_any_picture(sweep, photo, tmp_path, vary, words):

@@ -3,8 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 from confident_ode.evaluation.restoring import plan, run
-from confident_ode.evaluation.settings import Settings
+from confident_ode.evaluation.settings import METHODS, Settings
 from confident_ode.priors.loading import load
+from confident_ode.samplers.noise import LANGEVIN, START, seeded_noise
+from confident_ode.samplers.odedit import ODEDIT_UPDATES, odedit
+from confident_ode.samplers.official import Official, official_code
 from prior.tiny import write_prior
 
 QUICK = Settings(steps=5, updates=6, blocks=2)
@@ -13,6 +16,13 @@ QUICK = Settings(steps=5, updates=6, blocks=2)
 @pytest.fixture(scope="module")
 def prior(prior_folder):
     return load(prior_folder)
+
+
+@pytest.fixture(autouse=True)
+def fewer_updates(monkeypatch):
+    """ODEdit's hundreds take long."""
+    for damage, updates in (("light", 4), ("medium", 6)):
+        monkeypatch.setitem(ODEDIT_UPDATES, damage, updates)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +40,12 @@ def pictures():
         {"samples": 2, "sdedit": True, "sdedit_depth": "t=20"},
         {"depth": "sigma=1.2", "label": "dog", "guidance": 2.0},
         {"clip": False, "threshold": False},
+        {"levels": 3, "shallowest": "t=20", "step_scale": "geometric", "step_size": 1e-5},
+        {"levels": 2, "shallowest": "t=20", "step_mode": "snr", "step_size": 0.05, "samples": 2, "solver": "heun"},
+        {"levels": 3, "updates": 0},
+        {"method": "odedit", "clip": False, "step_size": 1e-6, "sdedit": True},
+        {"method": "official", "steps": 7, "depth": 0.9, "label": "dog", "samples": 2},
+        {"method": "official", "steps": 9, "depth": 1.0, "levels": 2, "step_size": 1e-5, "clip": False},
     ],
 )
 def test_calls_are_as_planned_and_pictures_in_range(prior, pictures, changed):
@@ -44,7 +60,64 @@ def test_calls_are_as_planned_and_pictures_in_range(prior, pictures, changed):
         assert made.pictures.abs().max() <= 1
         assert made.pictures.is_inference()
         assert made.seconds > 0
-    assert len(result.clipped) == (3 if settings.clip else 0)
+    assert len(result.clipped) == (3 if settings.clip and settings.method == "code" else 0)
+
+
+def test_levels_lie_between_the_depth_and_the_shallowest(prior):
+    settings = replace(QUICK, steps=10, levels=3, shallowest=0.1, step_size=1e-5)
+    deepest, between, cleanest = plan(prior, settings).levels
+    assert deepest == plan(prior, settings).sigma > between > cleanest >= prior.levels.sigma(100).item()
+    assert plan(prior, replace(settings, updates=0)).levels == ()
+
+
+def test_advice_is_for_the_level_that_allows_the_smallest_step(prior):
+    settings = replace(QUICK, steps=10, levels=3, shallowest="t=50", step_size=1e-5)
+    planned = plan(prior, settings)
+    place = planned.sigmas.tolist().index(planned.levels[-1])
+    safe = 0.5 * planned.levels[-1] ** 2 / (1 + planned.levels[-1] ** 2)
+    assert planned.advice is None
+    for scale, factor in (("none", 1), ("geometric", 100 ** (place / 10))):
+        large = replace(settings, step_scale=scale, step_size=1.5 * safe / factor)
+        assert f"below {safe / factor:.3g} is safe" in plan(prior, large).advice
+        assert plan(prior, replace(large, step_size=0.9 * safe / factor)).advice is None
+
+
+def test_one_relative_step_is_an_absolute_one_at_each_level(prior, pictures):
+    """At one level a relative step is the absolute one over the variance of the noise."""
+    v = plan(prior, QUICK).sigma ** 2 / (1 + plan(prior, QUICK).sigma ** 2)
+    relative = replace(QUICK, step_mode="relative", step_size=QUICK.step_size / v)
+    ours, theirs = (run(prior, pictures, settings).pictures for settings in (QUICK, relative))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("depth", "latent"), [("t=998", 7), ("t=430", 3)])
+def test_the_authors_code_is_that_of_the_core(prior, pictures, depth, latent):
+    settings = Settings.of({"method": "official", "steps": 7, "depth": depth, "updates": 6, "blocks": 2, "seed": 4})
+    start, updates = seeded_noise([4, 5, 6], START), seeded_noise([4, 5, 6], LANGEVIN)
+
+    def network(x, t):
+        with torch.inference_mode():
+            return prior.network(x, t, class_labels=torch.full((len(x),), prior.null)).sample
+
+    theirs = official_code(
+        network,
+        pictures,
+        prior.levels.alpha_bar(torch.arange(1000)),
+        Official(n=7, latent=latent, updates=6, blocks=2),
+        noise_sampler=lambda x, k: (start if k < 2 else updates)(x, k),
+    )
+    ours = run(prior, pictures, settings)
+    torch.testing.assert_close(ours.pictures, theirs.clamp(-1, 1), atol=1e-4, rtol=0)
+    assert plan(prior, settings).levels == pytest.approx([prior.levels.sigma(142 * (latent - 2)).item()])
+
+
+def test_odedit_is_that_of_the_core(prior, pictures):
+    settings = Settings.of({"method": "odedit", "steps": 4, "damage": "medium", "seed": 4})
+    path = plan(prior, settings).sigmas
+    labels = prior.conditioning(None, 3)
+    with torch.inference_mode():
+        theirs = odedit(prior.model(threshold=False), pictures, path, labels, damage="medium", seed=4)
+    assert torch.equal(run(prior, pictures, settings).pictures, theirs.clamp(-1, 1))
 
 
 def test_sdedit_makes_as_many_calls_as_code_where_the_depth_has_room(prior, pictures):
@@ -61,6 +134,24 @@ def test_a_batch_is_a_loop_with_the_next_seeds(prior, pictures):
         for ours, theirs in ((together, alone), (together.sdedit, alone.sdedit)):
             torch.testing.assert_close(ours.pictures[2 * i : 2 * i + 2], theirs.pictures, atol=2e-4, rtol=0)
         assert together.clipped[i] == pytest.approx(alone.clipped[0], abs=5e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_larger_picture_is_restored_in_windows(prior, method):
+    wide = torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    own = {"code": {"updates": 4}, "odedit": {}, "official": {"updates": 4}}[method]
+    settings = Settings.of({"method": method, "steps": 5, "sdedit": True, "sdedit_depth": "t=9", "label": "dog", **own})
+    calls = []
+    result = run(prior, wide, settings, lambda: calls.append(1))
+    assert result.pictures.shape == result.sdedit.pictures.shape == wide.shape
+    assert len(calls) == plan(prior, settings).all_calls == result.nfe + result.sdedit.nfe
+    alone = run(prior, wide[1:], replace(settings, seed=1))
+    torch.testing.assert_close(result.pictures[1:], alone.pictures, atol=1e-3, rtol=0)
+
+
+def test_a_smaller_picture_is_refused(prior):
+    with pytest.raises(ValueError, match="16×15 and the model's is 16×16"):
+        run(prior, torch.zeros(1, 3, 15, 16), QUICK)
 
 
 def test_seeds_and_samples_differ(prior, pictures):
@@ -89,6 +180,15 @@ def test_a_narrower_clip_clips_more(prior, pictures):
         ({"label": "fish"}, "take one of cat, dog"),
         ({"guidance": 2.0}, "needs a class"),
         ({"sdedit": True, "sdedit_depth": 2}, "no fraction"),
+        ({"levels": 7, "shallowest": "t=20"}, "does not do for 7"),
+        ({"levels": 2, "shallowest": 0.6}, "does not do for 2"),
+        ({"levels": 2, "shallowest": "t=2000"}, "outside this model"),
+        ({"levels": 3, "shallowest": "t=5", "step_size": 0.02}, "unstable at this depth, sigma 0.0"),
+        ({"step_mode": "relative", "step_size": 2.0}, "below 0.5"),
+        ({"method": "odedit", "step_size": 1.0}, "unstable"),
+        ({"method": "official", "steps": 8, "levels": 2, "step_size": 0.02}, "unstable"),
+        ({"method": "official", "steps": 1}, "2 to 1000 steps"),
+        ({"method": "official", "steps": 1001}, "2 to 1000 steps"),
     ],
 )
 def test_settings_that_do_not_go_with_the_prior(prior, changed, words):

@@ -1,11 +1,47 @@
+from dataclasses import fields
+
 import pytest
-from confident_ode.evaluation.settings import SOLVERS, SPACINGS, Settings, depth_of
-from confident_ode.samplers import noise_levels, ode
+from confident_ode.evaluation.settings import (
+    DAMAGES,
+    METHODS,
+    SOLVERS,
+    SPACINGS,
+    STEP_MODES,
+    STEP_SCALES,
+    UNUSED,
+    Settings,
+    depth_of,
+)
+from confident_ode.samplers import langevin, noise_levels, ode, odedit, official, restore
 
 
 def test_the_choices_are_those_of_the_core():
     assert set(SOLVERS) == set(ode.SOLVERS)
     assert set(SPACINGS) == set(noise_levels.SPACINGS)
+    assert set(STEP_SCALES) == set(restore.STEP_SCALES)
+    assert set(STEP_MODES) == set(langevin.STEP_MODES)
+    assert set(DAMAGES) == set(odedit.ODEDIT_UPDATES)
+
+
+def test_the_defaults_of_the_authors_code_are_the_core_s():
+    ours, theirs = Settings.of({"method": "official"}), official.Official()
+    assert (ours.steps, ours.step_size) == (theirs.n, theirs.step)
+    for name in ("updates", "blocks", "decay", "levels", "clip", "eta", "threshold", "samples"):
+        assert getattr(ours, name) == getattr(theirs, name)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_has_its_defaults_and_refuses_what_it_does_not_use(method):
+    names, default = {field.name for field in fields(Settings)}, Settings.of({"method": method})
+    assert METHODS[method].keys() | set(UNUSED[method]) <= names
+    assert default.used().keys() == names - set(UNUSED[method])
+    assert Settings.of({"method": method, "depth": 0.3, "seed": 4}).steps == default.steps
+    other = {"clip": True, "damage": "heavy", "solver": "heun", "spacing": "leading", "shallowest": 0.2}
+    other |= {"step_scale": "sigma", "step_mode": "snr", "decay": 0.5}
+    for name in UNUSED[method]:
+        Settings.of({"method": method, name: getattr(default, name)})
+        with pytest.raises(ValueError, match=f"{method} does not use {name.replace('_', ' ')}: leave it out"):
+            Settings.of({"method": method, name: other.get(name, 7)})
 
 
 @pytest.mark.parametrize(
@@ -33,6 +69,13 @@ def test_depths_that_mean_nothing(depth):
     [
         ({"solver": "rk4"}, "take one of ab2"),
         ({"spacing": "even"}, "take one of karras"),
+        ({"method": "magic"}, "take one of code"),
+        ({"method": ["code"]}, "take one of code"),
+        ({"method": "odedit", "damage": "none"}, "take one of light"),
+        ({"step_mode": "bold"}, "step mode 'bold' is unknown: take one of absolute"),
+        ({"step_scale": "bold"}, "take one of none"),
+        ({"levels": 0}, "at least 1"),
+        ({"shallowest": "x"}, "depth 'x'"),
         ({"steps": 0}, "whole number of at least 1"),
         ({"steps": 2.5}, "whole number"),
         ({"updates": -1}, "at least 0"),
