@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from torch.nn.functional import interpolate
 
 from ..evaluation.corruptions import CORRUPTIONS
 from ..evaluation.metrics import psnr, ssim
@@ -30,19 +31,23 @@ READ = {
 def sweep(photos, vary, settings_file, folder):
     """Print the mean PSNR and SSIM to the original for each damage and value, and write a sheet of the first photo.
 
-    vary: "name=value,value,...", a setting of `restore`. photos: picture files, undamaged, cropped to the prior's size.
-    Every damage starts from the same settings, those of [code] in the file. Raises ValueError or OSError.
+    vary: "name=value,value,...", a setting of `restore`, or priors. photos: picture files, undamaged, cropped to the
+    (largest) prior's size. Every damage starts from the same settings, those of [code] in the file. Raises ValueError
+    or OSError.
     """
     config = read_settings(settings_file)
     name, values = parsed(vary)
     base = {**config.get("code", {}), "seed": config.get("seed", 0)}
-    settings = [Settings.of({**base, name: value}) for value in values]
-    prior = load(config["prior"], "cuda" if torch.cuda.is_available() else "cpu")
-    plans = [plan(prior, each) for each in settings]
+    settings = [Settings.of({**base, name: value} if name != "prior" else base) for value in values]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    one = None if name == "prior" else load(config["prior"], device)
+    priors = [one or load(value, device) for value in values]
+    plans = [plan(prior, each) for prior, each in zip(priors, settings, strict=True)]
     make_folder(folder)
     sheet = folder / f"sweep_{name}.png"
     spare(photos, sheet)
-    originals = torch.cat([fit(read(photo), prior.size, channels=prior.channels)[0] for photo in photos])
+    largest = max(priors, key=lambda prior: prior.size)
+    originals = torch.cat([fit(read(photo), largest.size, channels=largest.channels)[0] for photo in photos])
 
     table = Table(title=f"PSNR in dB and SSIM to the original, {len(originals)} photos", box=SIMPLE_HEAD)
     for column in ("damage", "damaged", *(f"{name} {value}" for value in values)):
@@ -53,7 +58,10 @@ def sweep(photos, vary, settings_file, folder):
         for damage in config["damage"]:
             bar.update(task, description=damage["name"])
             damaged = CORRUPTIONS[damage["kind"]](originals, **damage.get("options", {}), seed=base["seed"])
-            restored = [run(prior, damaged, each, lambda: bar.advance(task)).pictures for each in settings]
+            restored = [
+                at_size(prior, damaged, each, lambda: bar.advance(task))
+                for prior, each in zip(priors, settings, strict=True)
+            ]
             scores = [score(pictures, originals) for pictures in (damaged, *restored)]
             table.add_row(escape(damage["name"]), *scores)
             rows.append([Cell(to_image(pictures[0])) for pictures in (originals, damaged, *restored)])
@@ -64,10 +72,19 @@ def sweep(photos, vary, settings_file, folder):
     console.print(f"The first photo is in {sheet}.", highlight=False, markup=False, soft_wrap=True)
 
 
+def at_size(prior, damaged, settings, on_call):
+    """The pictures restored at the prior's size and brought back to their own, so that priors can be compared."""
+    size = damaged.shape[-2:]
+    if size == (prior.size, prior.size):
+        return run(prior, damaged, settings, on_call).pictures
+    small = interpolate(damaged, (prior.size, prior.size), mode="bicubic", antialias=True).clamp(-1, 1)
+    return interpolate(run(prior, small, settings, on_call).pictures, size, mode="bicubic").clamp(-1, 1)
+
+
 def parsed(vary):
     """("eta", [0.6, 1.0]) of "eta=0.6,1.0", with the type that the setting's default has, but depths as they are."""
     name, found, listed = vary.partition("=")
-    kind = {"depth": str, "shallowest": str}.get(name, type(getattr(Settings(), name, None)))
+    kind = {"depth": str, "shallowest": str, "prior": str}.get(name, type(getattr(Settings(), name, None)))
     if not found or kind not in READ:
         raise ValueError(f"{vary!r} is no setting with values: write, say, eta=0.6,1,1.7.")
     read_value, what = READ[kind]

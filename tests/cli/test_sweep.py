@@ -3,6 +3,7 @@ import pytest
 from confident_ode.cli.sweep import parsed
 from confident_ode.evaluation.sheets import TILE
 from PIL import Image
+from prior.tiny import write_prior
 
 SETTINGS = """
 prior = "{prior}"
@@ -98,6 +99,18 @@ def test_a_row_for_each_damage_and_a_sheet(sweep, photo, tmp_path, vary, columns
     assert (2 + columns) * TILE < sheet.width < (2 + columns) * TILE + 300
     assert 2 * TILE < sheet.height < 2 * TILE + 200
     assert np.asarray(sheet).std() > 20
+
+
+def test_priors_of_two_sizes_are_compared_at_the_larger(sweep, photo, prior_folder, tmp_path):
+    write_prior(tmp_path / "large", unet={"sample_size": 32})
+    result = sweep(photo(size=(80, 80)), "--vary", f"prior={prior_folder},{tmp_path / 'large'}")
+    assert (result.exit_code, result.stderr) == (0, "")
+    sheet = Image.open(tmp_path / "out" / "sweep_prior.png")
+    # the original at 32 pixels, enlarged by a whole factor: it has more colours than 16 x 16 pixels can have
+    tile = np.asarray(sheet)[:, : sheet.width // 4]
+    assert len(np.unique(tile.reshape(-1, 3), axis=0)) > 16 * 16
+    missing = sweep(photo(), "--vary", "prior=none,nothing")
+    assert "There is no prior 'none'" in missing.stderr
 
 
 @pytest.mark.parametrize(
