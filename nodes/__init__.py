@@ -10,6 +10,7 @@ from .examples import ExamplePicture
 from .invert import DDIMInvert
 from .langevin import LangevinUpdate
 from .loaders import LoadPixelPrior
+from .odedit import ODEdit
 from .restore import Restore
 from .schedule import Schedule
 from .sdedit import SDEdit
@@ -24,6 +25,7 @@ NODES = [
     ODEDecode,
     SDEdit,
     Restore,
+    ODEdit,
     CompareImages,
     ExamplePicture,
 ]

@@ -1,6 +1,8 @@
 """Confidence Clip."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import comfy.model_management
 import torch
@@ -13,27 +15,25 @@ from . import sockets
 from .guider import samples_of, ve_sigmas
 from .pixel_prior import PixelModel
 
-RANGES = ["auto", "fixed"]
+RANGES = ["auto", "fixed", "quantile", "observation"]
 
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """CODE_CLIP: eta and the range of clean data in the model's scale, numbers or tensors; None is yet to be read."""
+    """CODE_CLIP: eta and the range of clean data in the model's scale, or how to read it from a clean latent."""
 
     eta: float
-    low: torch.Tensor | float | None
-    high: torch.Tensor | float | None
+    bounds: tuple | None
+    read: Callable = clipping.quantile_range
 
     def clip_for(self, x, clean=None):
         """The samplers' clip for states like x; where its range is not known it is read from a clean latent."""
-        low, high = self.low, self.high
-        if low is None:
-            if clean is None:
-                raise ValueError(
-                    "The clip does not know the range of this model's latents: connect the clean latent to the "
-                    "reference of Confidence Clip, or give a fixed range."
-                )
-            low, high = data_range(clean)
+        if self.bounds is None and clean is None:
+            raise ValueError(
+                "The clip does not know the range of clean data: connect the clean latent to the reference of "
+                "Confidence Clip, or give a fixed range."
+            )
+        low, high = self.bounds or self.read(clean)
         if not (fits(low, x) and fits(high, x)):
             raise ValueError(
                 "The clip is for latents of other channels or another batch: give Confidence Clip this MODEL and this "
@@ -50,18 +50,15 @@ def fits(bound, x):
         return False
 
 
-def data_range(clean):
-    """The lowest and highest value of each picture and channel, (B, C, 1, ...)."""
-    places = tuple(range(2, clean.ndim))
-    return clean.amin(places, keepdim=True), clean.amax(places, keepdim=True)
+def heat_of(clip, samples):
+    """MASK (B, H, W): the share of its calls that a clip moved a place in, of its most moved channel; 0 without one."""
+    heat = torch.zeros_like(samples) if clip is None else clip.heat()
+    return heat.amax(1).reshape(-1, *samples.shape[-2:]).to(comfy.model_management.intermediate_device())
 
 
-def mask_of(clip, samples):
-    """MASK (B, H, W) of where a clip moved any channel; 0 without a clip."""
-    moved = None if clip is None else clip.clipped
-    moved = torch.zeros_like(samples, dtype=torch.bool) if moved is None else moved
-    mask = moved.any(1).reshape(-1, *samples.shape[-2:]).float()
-    return mask.to(comfy.model_management.intermediate_device())
+def mask_of(heat):
+    """MASK that is 1 where a clip moved anything."""
+    return (heat > 0).float()
 
 
 def numbers(text, name, channels, ndim):
@@ -94,7 +91,8 @@ class ConfidenceClip(sockets.Node):
                     options=RANGES,
                     default="auto",
                     tooltip="auto: [-1, 1] for pixels, each channel's range in the picture for latents. fixed: low "
-                    "and high below.",
+                    "and high. quantile: each channel's range in the picture without its outermost values. "
+                    "observation: round each value of the picture; in Langevin and Decode it keeps them faithful.",
                 ),
                 io.String.Input(
                     "low",
@@ -115,8 +113,30 @@ class ConfidenceClip(sockets.Node):
                 io.Latent.Input(
                     "reference",
                     optional=True,
-                    tooltip="The clean latent that auto takes the range from. Latent models need it for clipping "
-                    "here, in Langevin and in Decode; Invert knows its own.",
+                    tooltip="The clean latent that the range is read from. Needed for clipping here, in Langevin and "
+                    "in Decode, but for fixed, and auto on pixels; Invert knows its own.",
+                ),
+                io.Float.Input(
+                    "outside",
+                    default=0.01,
+                    min=0.0,
+                    max=0.49,
+                    step=0.005,
+                    round=False,
+                    optional=True,
+                    tooltip="For quantile only: the share of values taken for damage at each end. Higher clips more: "
+                    "takes out more specks, and strong colours with them.",
+                ),
+                io.Float.Input(
+                    "width",
+                    default=0.5,
+                    min=0.0,
+                    max=100.0,
+                    step=0.05,
+                    round=False,
+                    optional=True,
+                    tooltip="For observation only: how far the result may lie from the picture, in the model's scale, "
+                    "where pixels span 2. Lower is more faithful, and leaves more damage.",
                 ),
             ],
             outputs=[
@@ -129,9 +149,21 @@ class ConfidenceClip(sockets.Node):
         )
 
     @classmethod
-    def execute(cls, model, eta, data_range, low, high, latent=None, sigmas=None, reference=None):
+    def execute(
+        cls,
+        model,
+        eta,
+        data_range,
+        low,
+        high,
+        latent=None,
+        sigmas=None,
+        reference=None,
+        outside=0.01,
+        width=0.5,
+    ):
         sockets.check_choice("data range", data_range, RANGES)
-        settings = clip_settings(model, eta, data_range, low, high, reference)
+        settings = clip_settings(model, eta, data_range, low, high, reference, outside, width)
         if (latent is None) != (sigmas is None):
             raise ValueError(
                 "Clipping a latent takes both latent and sigmas, its noise level: connect the other one too."
@@ -142,21 +174,26 @@ class ConfidenceClip(sockets.Node):
         format, samples = model.get_model_object("latent_format"), samples_of(model, latent)
         clip = settings.clip_for(samples)
         clipped = clip(format.process_in(samples), ve_sigmas(model, sigmas, one_level_or_descending)[0].item())
-        return io.NodeOutput({**latent, "samples": format.process_out(clipped)}, mask_of(clip, samples), settings)
+        mask = mask_of(heat_of(clip, samples))
+        return io.NodeOutput({**latent, "samples": format.process_out(clipped)}, mask, settings)
 
 
-def clip_settings(model, eta, data_range_kind="auto", low="", high="", reference=None):
+def clip_settings(model, eta, data_range="auto", low="", high="", reference=None, outside=0.0, width=0.0):
     """The CODE_CLIP of Confidence Clip's widgets."""
     clipping.ConfidenceClip(eta)  # refuses an eta here, not in the node that comes to use it
     format = model.get_model_object("latent_format")
-    if data_range_kind == "fixed":
+    if data_range == "fixed":
         ndim = 2 + format.latent_dimensions
         low, high = (numbers(text, name, format.latent_channels, ndim) for text, name in ((low, "low"), (high, "high")))
         if not (torch.as_tensor(low) < torch.as_tensor(high)).all():
             raise ValueError("low must lie below high in every channel: swap them.")
-        return ClipSettings(eta, low, high)
-    if isinstance(model.model, PixelModel):
-        return ClipSettings(eta, -1.0, 1.0)
-    if reference is not None:
-        return ClipSettings(eta, *data_range(format.process_in(samples_of(model, reference))))
-    return ClipSettings(eta, None, None)
+        return ClipSettings(eta, (low, high))
+    if data_range == "auto" and isinstance(model.model, PixelModel):
+        return ClipSettings(eta, (-1.0, 1.0))
+    read = {
+        "auto": clipping.quantile_range,
+        "quantile": partial(clipping.quantile_range, outside=outside),
+        "observation": partial(clipping.observation_range, width=width),
+    }[data_range]
+    read(torch.zeros(1, 1, 1))  # refuses a wrong number here, as above
+    return ClipSettings(eta, reference and read(format.process_in(samples_of(model, reference))), read)

@@ -2,28 +2,39 @@
 
 from comfy_api.latest import io
 
+from ..samplers.ode import network_calls
 from . import sockets
+from .clip import heat_of
 from .guider import Guided, Progress, samples_of, ve_sigmas
 from .masks import latent_mask, mask_in
 from .solvers import solver_method
 
 
-def decode(guided, samples, path, callback, *, solver="ab2", sampler=None, clip=None, trajectory=None, mask=None):
-    """The LATENT tensor at the end of a decode `path`. clip: ClipSettings.
+def decode(
+    guided, samples, path, callback, *, solver="ab2", sampler=None, clip=None, trajectory=None, mask=None, resets=None
+):
+    """The LATENT tensor at the end of a decode `path`, and the clip that it went through. clip: ClipSettings.
 
     trajectory, mask: where the mask, (B or 1, 1, H, W), is 0, each state is reset to the inversion's, and the end to
-    the picture itself.
+    the picture itself. resets: how often in all, where this path is a part of the way; None: `resets_on` this path.
     """
+    made = {}
 
     def down(model, x, sigmas, extra_args, callback, disable):
-        inside, kept = clip and clip.clip_for(x), None
+        made["clip"], kept = clip and clip.clip_for(x), None
         if mask is not None:
-            kept = trajectory.map(lambda state: state.to(x)).keep(mask.to(x), resets=len(sigmas))
-        method = solver_method(solver, sampler, _both(inside, kept))
+            times = resets or resets_on(solver, sigmas)
+            kept = trajectory.map(lambda state: state.to(x)).keep(mask.to(x), resets=times)
+        method = solver_method(solver, sampler, _both(made["clip"], kept))
         x = method(model, x, sigmas, extra_args, callback, disable)
         return kept(x, sigmas[-1].item()) if kept else x
 
-    return guided.run(down, samples, path, callback)
+    return guided.run(down, samples, path, callback), made["clip"]
+
+
+def resets_on(solver, path):
+    """How often `decode` resets what a mask keeps: before each network call, and at the end."""
+    return network_calls(solver, path) + 1
 
 
 def _both(first, second):
@@ -65,7 +76,10 @@ class ODEDecode(sockets.Node):
                 ),
                 sockets.mask(" Needs trajectory."),
             ],
-            outputs=[io.Latent.Output(display_name="latent", tooltip="The restored picture, for VAE Decode.")],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The restored picture, for VAE Decode."),
+                sockets.heat(),
+            ],
         )
 
     @classmethod
@@ -90,7 +104,7 @@ class ODEDecode(sockets.Node):
             if trajectory is None:
                 raise ValueError("A mask keeps what the inversion saw: connect DDIM Invert's trajectory as well.")
             check_fits(trajectory, samples)
-        decoded = decode(
+        decoded, used = decode(
             Guided(model, positive, negative, cfg),
             samples,
             path,
@@ -101,4 +115,4 @@ class ODEDecode(sockets.Node):
             trajectory=trajectory,
             mask=mask,
         )
-        return io.NodeOutput({**latent, "samples": decoded})
+        return io.NodeOutput({**latent, "samples": decoded}, heat_of(used, samples))

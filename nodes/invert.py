@@ -10,7 +10,7 @@ from ..samplers.ode import network_calls
 from ..samplers.restore import encode_path
 from ..samplers.trajectory import Trajectory
 from . import sockets
-from .clip import mask_of
+from .clip import heat_of, mask_of
 from .guider import Guided, Progress, item_seeds, native_sigmas, samples_of, ve_sigmas
 from .pixel_prior import PixelModel
 from .solvers import solver_method
@@ -102,6 +102,7 @@ class DDIMInvert(sockets.Node):
                 io.String.Output(
                     display_name="report", tooltip="Depth, network calls, clipping, and how it comes back."
                 ),
+                sockets.heat(),
             ],
         )
 
@@ -133,7 +134,8 @@ class DDIMInvert(sockets.Node):
         inverted, trajectory, used = invert(
             guided, samples, path, progress.part(steps), solver=solver, sampler=sampler, clip=clip, seeds=seeds
         )
-        mask = mask_of(used, samples)
+        heat = heat_of(used, samples)
+        mask = mask_of(heat)
         report = [f"{steps} steps up to sigma {path[0]:.4g}"]
         if sampler is None:
             report[0] += f", {network_calls(solver, path.flip(0))} network calls"
@@ -143,4 +145,4 @@ class DDIMInvert(sockets.Node):
             back = guided.run(solver_method(solver, sampler), inverted, sigmas, progress.part(len(sigmas) - 1))
             report.append(f"decoded again it comes back at {comes_back(model, back, samples):.1f} dB PSNR")
         out = {**latent, "samples": inverted}
-        return io.NodeOutput(out, native_sigmas(model, sigmas), trajectory, mask, "; ".join(report) + ".")
+        return io.NodeOutput(out, native_sigmas(model, sigmas), trajectory, mask, "; ".join(report) + ".", heat)

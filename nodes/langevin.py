@@ -8,13 +8,19 @@ from ..samplers import langevin as core
 from ..samplers.checks import one_level_or_descending
 from ..samplers.noise import LANGEVIN, seeded_noise
 from . import sockets
+from .clip import heat_of
 from .guider import Guided, Progress, item_seeds, samples_of, ve_sigmas
 
 
-def update(guided, samples, sigma, callback, *, seeds, clip=None, **settings):
-    """The LATENT tensor after Langevin updates at the VE level `sigma`, a (1,) tensor. clip: ClipSettings."""
+def update(guided, samples, sigma, callback, *, seeds, drawn=0, clip=None, **settings):
+    """The LATENT tensor after Langevin updates at the VE level `sigma`, a (1,) tensor, and the clip used in them.
+
+    drawn: how many updates have drawn from the seeds before. clip: ClipSettings.
+    """
+    noise, made = seeded_noise(seeds, LANGEVIN), {}
 
     def updates(model, x, sigmas, extra_args, callback, disable):
+        made["clip"] = clip and clip.clip_for(x)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the report says it
             return core.langevin(
@@ -23,12 +29,12 @@ def update(guided, samples, sigma, callback, *, seeds, clip=None, **settings):
                 sigmas,
                 extra_args,
                 callback,
-                noise_sampler=seeded_noise(seeds, LANGEVIN),
-                clip=clip and clip.clip_for(x),
+                noise_sampler=lambda x, k: noise(x, drawn + k),
+                clip=made["clip"],
                 **settings,
             )
 
-    return guided.run(updates, samples, sigma, callback)
+    return guided.run(updates, samples, sigma, callback), made["clip"]
 
 
 class LangevinUpdate(sockets.Node):
@@ -65,12 +71,29 @@ class LangevinUpdate(sockets.Node):
                 sockets.seed("Draws the noise of the updates: another seed, another restoration."),
                 *sockets.guidance(),
                 sockets.clip(sockets.CLIP_HERE),
+                io.Combo.Input(
+                    "mode",
+                    options=list(core.STEP_MODES),
+                    default="absolute",
+                    optional=True,
+                    tooltip="What step_size counts. absolute: the paper's epsilon. relative: a share of the level's "
+                    "noise variance, so that one step suits every depth; 0.0025 to begin with. snr: a ratio of signal "
+                    "to noise [r], measured in each picture; 0.08 to begin with, up to 0.5 moves further.",
+                ),
+                io.Boolean.Input(
+                    "noiseless_last",
+                    default=True,
+                    optional=True,
+                    tooltip="Ends each block with one more update without noise: smoother, and one network call more "
+                    "each. Off leaves the grain of the level.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The moved latent, at the same noise level."),
                 io.String.Output(
                     display_name="report", tooltip="The network calls, and a warning where the step is large."
                 ),
+                sockets.heat("In how many of the updates the clip moved each place: 0 never, 1 in all."),
             ],
         )
 
@@ -90,15 +113,18 @@ class LangevinUpdate(sockets.Node):
         negative=None,
         cfg=1.0,
         clip=None,
+        mode="absolute",
+        noiseless_last=True,
     ):
+        sockets.check_choice("step mode", mode, core.STEP_MODES)
         if updates < 1:
             raise ValueError(f"With {updates} updates nothing would change: take 1 or more.")
         samples = samples_of(model, latent)
         sigma = ve_sigmas(model, sigmas, one_level_or_descending)[:1]
-        settings = {"updates": updates, "blocks": blocks, "decay": decay, "temperature": temperature}
+        settings = {"updates": updates, "blocks": blocks, "decay": decay, "temperature": temperature, "mode": mode}
         core.check_updates(sigma.item(), step_size, **settings)
-        calls = core.langevin_calls(updates, blocks)
-        moved = update(
+        calls = core.langevin_calls(updates, blocks, noiseless_last)
+        moved, used = update(
             Guided(model, positive, negative, cfg),
             samples,
             sigma,
@@ -106,9 +132,10 @@ class LangevinUpdate(sockets.Node):
             seeds=item_seeds(latent, seed),
             clip=clip,
             step=step_size,
+            noiseless_last=noiseless_last,
             **settings,
         )
         report = f"{calls} network calls at sigma {sigma.item():.4g}."
-        if advice := core.large_step(step_size, sigma.item()):
+        if advice := core.large_step(step_size, sigma.item(), mode):
             report += f" {advice}"
-        return io.NodeOutput({**latent, "samples": moved}, report)
+        return io.NodeOutput({**latent, "samples": moved}, report, heat_of(used, samples))

@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 
 import comfy.utils
+import torch
 from comfy_api.latest import io
 
 from ..evaluation.metrics import psnr
-from ..samplers.langevin import check_updates, langevin_calls
+from ..samplers.langevin import langevin_calls, large_step
 from ..samplers.noise import item_seeds
-from ..samplers.ode import network_calls
-from ..samplers.restore import encode_path
+from ..samplers.restore import STEP_SCALES, check_parts, decode_parts, restore_calls, tightest, update_levels
 from . import sockets
-from .clip import clip_settings, mask_of
-from .decode import decode
-from .guider import Guided, Progress, samples_of
+from .clip import clip_settings, heat_of, mask_of
+from .decode import decode, resets_on
+from .guider import Guided, Progress, noise_levels, samples_of
 from .invert import invert
 from .langevin import update
 from .masks import latent_mask, masks_of
@@ -35,18 +35,33 @@ class Settings:
     clip: bool = True
     eta: float = 1.0
     cfg: float = 1.0
+    levels: int = 1
+    shallowest: float = 0.1
+    scale: str = "none"
 
     def langevin(self):
         return {"updates": self.updates, "blocks": self.blocks, "decay": DECAY, "temperature": TEMPERATURE}
 
+    def levels_on(self, model, path):
+        """The VE levels of a decode path that the updates take place at, (levels,), or none."""
+        if not self.updates:
+            return path[:0]
+        if self.levels == 1:
+            return path[:1]
+        table, _ = noise_levels(model)
+        return update_levels(path, self.levels, table.sigma(table.depth(fraction=self.shallowest)).item())
+
 
 PRESETS = {
     "balanced": Settings(),
-    "faithful": Settings(depth=0.3, step_size=1e-3),
-    "bold": Settings(step_size=5e-3),
+    "detail": Settings(depth=0.3, step_size=1e-3, updates=30, eta=1.3, levels=2, shallowest=0.05),
+    "noise": Settings(updates=30, levels=2, shallowest=0.05),
     "blocks": Settings(depth=0.5, eta=0.7),
+    "strokes": Settings(depth=0.5, step_size=5e-3),
     "masked": Settings(depth=0.7, eta=0.7),
     "faded": Settings(step_size=1e-3, clip=False, cfg=7.0),
+    "faithful": Settings(depth=0.3, step_size=1e-3),
+    "bold": Settings(step_size=5e-3),
 }
 
 
@@ -87,9 +102,10 @@ class Restore(sockets.Node):
                     "preset",
                     options=[*PRESETS, "custom"],
                     default="balanced",
-                    tooltip="balanced: noise, wrong pixels. faithful: light damage, changes less. bold: invents more. "
-                    "blocks: masks, strokes. masked: what a mask marks. faded: low contrast, fog (needs a class or "
-                    "prompt, and negative). custom: the settings below, which the others ignore.",
+                    tooltip="What is wrong. balanced: anything. detail: blur, light noise. noise: heavy noise, wrong "
+                    "pixels. blocks: missing blocks, lines. strokes: a sketch in colours. masked: what a mask marks. "
+                    "faded: fog, contrast, colour (needs a class or prompt, and negative). faithful changes less, bold "
+                    "more. custom: the settings below, which the others ignore.",
                 ),
                 sockets.seed("Draws the noise of the updates: another seed, another restoration."),
                 io.Int.Input(
@@ -111,6 +127,7 @@ class Restore(sockets.Node):
                 sockets.eta(optional=True),
                 *reversed(sockets.guidance()),
                 sockets.mask(),
+                *sockets.level_widgets(),
             ],
             outputs=[
                 io.Image.Output(
@@ -120,6 +137,7 @@ class Restore(sockets.Node):
                 io.String.Output(
                     display_name="report", tooltip="Network calls, clipping, and how far the picture was moved."
                 ),
+                sockets.heat("What was not believed: in how many of the steps up the clip moved each place."),
             ],
         )
 
@@ -131,41 +149,79 @@ class Restore(sockets.Node):
         if samples < 1:
             raise ValueError(f"There are {samples} samples to make of each picture: take 1 or more.")
         settings = PRESETS.get(preset) or Settings(**custom)
+        sockets.check_choice("scale", settings.scale, STEP_SCALES)
         if not (settings.updates or settings.clip or settings.cfg != 1):
             raise ValueError("With no updates, no clip and cfg 1 nothing would change: turn one of them on.")
         seen = fitted(model, vae, checked_image(image))
-        latent = {"samples": vae.encode(seen)}
-        restored, clipped = restored_latent(
-            model, latent, positive, negative, settings, seed, samples, fitted_mask(model, vae, image, mask)
+        x = samples_of(model, {"samples": vae.encode(seen)})
+        mask = fitted_mask(model, vae, image, mask)
+        mask = None if mask is None else latent_mask(model, mask, x)
+        path, _ = path_for(model, settings.steps, settings.depth)
+        levels, langevin = settings.levels_on(model, path), settings.langevin()
+        parts = decode_parts(path, levels, settings.scale)
+        check_parts(parts, settings.step_size, **langevin)
+        # a label and guidance belong to the way down
+        up, down = Guided(model, negative or positive), Guided(model, positive, negative, settings.cfg)
+        restored, used = restored_latent(
+            up,
+            down,
+            x,
+            parts,
+            seeds=item_seeds(seed, len(x) * samples),
+            samples=samples,
+            clip=clip_settings(model, settings.eta) if settings.clip else None,
+            mask=mask,
+            step=settings.step_size,
+            **langevin,
         )
-        pictures = vae.decode(restored).clamp(0, 1)
-        return io.NodeOutput(
-            pictures, seen, report(model, settings, pictures, seen.repeat_interleave(samples, 0), clipped)
-        )
+        pictures, heat = vae.decode(restored).clamp(0, 1), heat_of(used, x)
+        calls = restore_calls(path, settings.updates, settings.blocks, levels=levels)
+        clipped = mask_of(heat).mean().item() if used else None
+        said = report(calls, parts, settings.step_size, clipped, pictures, seen.repeat_interleave(samples, 0))
+        return io.NodeOutput(pictures, seen, said, heat)
 
 
-def restored_latent(model, latent, positive, negative, settings, seed, samples, mask):
-    """(B * samples, C, h, w), and the share that was clipped, or None."""
-    x, (path, _) = samples_of(model, latent), path_for(model, settings.steps, settings.depth)
-    mask = None if mask is None else latent_mask(model, mask, x)
-    langevin, seeds = settings.langevin(), item_seeds(seed, len(x) * samples)
-    if settings.updates:
-        check_updates(path[0].item(), settings.step_size, **langevin)
-    # a label and guidance belong to the way down
-    up, down = Guided(model, negative or positive), Guided(model, positive, negative, settings.cfg)
-    calls, steps = langevin_calls(settings.updates, settings.blocks), len(path) - 1
-    progress = Progress(model, steps - 1 + calls + steps)
-    clip = clip_settings(model, settings.eta) if settings.clip else None
+def restored_latent(
+    up, down, x, parts, *, seeds, samples=1, solver="ab2", clip=None, mask=None, step, noiseless_last=True, **langevin
+):
+    """The LATENT tensor (B * samples, C, h, w) after the way up and the `parts` of the way down, and the clip used up.
 
-    x, trajectory, used = invert(up, x, path, progress.part(steps - 1), clip=clip, seeds=seeds[::samples])
-    clipped = mask_of(used, x).mean().item() if used else None
+    up, down: Guided. x: (B, C, h, w). parts: of `decode_parts`, whose levels are updated at with step times its factor.
+    seeds: one for each result. clip: ClipSettings. mask: (B or 1, 1, h, w), 0 where x is kept.
+    """
+    path = torch.cat([*(part[:-1] for part, _ in parts), parts[-1][0][-1:]])
+    calls = langevin_calls(langevin["updates"], langevin["blocks"], noiseless_last)
+    updated = sum(factor is not None for _, factor in parts)
+    progress = Progress(down.model, len(path) - 2 + updated * calls + len(path) - 1)
+
+    x, trajectory, used = invert(
+        up, x, path, progress.part(len(path) - 2), solver=solver, clip=clip, seeds=seeds[::samples]
+    )
     x = x.repeat_interleave(samples, 0)
-    if settings.updates:
-        x = update(down, x, path[:1], progress.part(calls), seeds=seeds, step=settings.step_size, **langevin)
     if mask is not None:
         mask = mask.repeat_interleave(samples, 0) if len(mask) > 1 else mask
         trajectory = trajectory.map(lambda state: state.repeat_interleave(samples, 0))
-    return decode(down, x, path, progress.part(steps), trajectory=trajectory, mask=mask), clipped
+    held = {"mask": mask, "trajectory": trajectory, "resets": sum(resets_on(solver, part) for part, _ in parts)}
+    drawn = 0
+    for part, factor in parts:
+        if factor:
+            settings = {"step": step * factor, "noiseless_last": noiseless_last, **langevin}
+            x, _ = update(down, x, part[:1], progress.part(calls), seeds=seeds, drawn=drawn, **settings)
+            drawn += langevin["updates"]
+        x, _ = decode(down, x, part, progress.part(len(part) - 1), solver=solver, **held)
+    return x, used
+
+
+def report(calls, parts, step, clipped, pictures, seen):
+    """What was done, in a line, and advice where a step is large."""
+    levels = [path[0] for path, factor in parts if factor] or [parts[0][0][0]]
+    said = [f"{calls} network calls at sigma {', '.join(f'{sigma:.4g}' for sigma in levels)}"]
+    if clipped is not None:
+        said.append(f"{clipped:.1%} clipped")
+    said.append(f"PSNR to the input {', '.join(f'{moved:.1f}' for moved in psnr(2 * pictures, 2 * seen))} dB")
+    level = tightest(parts)
+    advice = level and large_step(step, level[0], scale=level[1])
+    return "; ".join(said) + "." + (f" {advice}" if advice else "")
 
 
 def checked_image(image):
@@ -194,15 +250,3 @@ def fitted_mask(model, vae, image, mask):
             "mask of the picture's size."
         )
     return fitted(model, vae, mask[..., None])[..., 0]
-
-
-def report(model, settings, pictures, seen, clipped):
-    """What was done, in a line."""
-    path, _ = path_for(model, settings.steps, settings.depth)
-    calls = network_calls("ab2", encode_path(path)) + network_calls("ab2", path)
-    calls += langevin_calls(settings.updates, settings.blocks)
-    parts = [f"{calls} network calls at sigma {path[0]:.4g}"]
-    if clipped is not None:
-        parts.append(f"{clipped:.1%} clipped")
-    parts.append(f"PSNR to the input {', '.join(f'{moved:.1f}' for moved in psnr(2 * pictures, 2 * seen))} dB")
-    return "; ".join(parts) + "."

@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..samplers.ode import SOLVERS
+from ..samplers.restore import STEP_SCALES
 
 Clip = io.Custom("CODE_CLIP")
 Trajectory = io.Custom("CODE_TRAJECTORY")
@@ -173,6 +174,44 @@ def langevin_widgets(optional=False):
             "update without noise: more blocks move less, so more fidelity.",
         ),
     ]
+
+
+def level_widgets():
+    return [
+        io.Int.Input(
+            "levels",
+            default=1,
+            min=1,
+            max=100,
+            optional=True,
+            tooltip="At how many noise levels on the way down the updates take place, each with as many. 1 is the "
+            "depth alone. A second, cleaner one takes out more noise: more fidelity, and more time.",
+        ),
+        io.Float.Input(
+            "shallowest",
+            default=0.1,
+            min=0.001,
+            max=1.0,
+            step=0.01,
+            round=False,
+            optional=True,
+            tooltip="For several levels: the cleanest of them, a fraction of the schedule as depth is. Lower mends "
+            "finer detail; above, more is invented. The others lie evenly between.",
+        ),
+        io.Combo.Input(
+            "scale",
+            options=list(STEP_SCALES),
+            default="none",
+            optional=True,
+            tooltip="How step_size changes from level to level. none: the same at each. geometric, the paper's: as it "
+            "is at the depth, up to 100 times as much where it is cleaner. sigma: up to 100 times as much where it is "
+            "noisier. Take a far smaller step_size with either.",
+        ),
+    ]
+
+
+def heat(tooltip="In how many of the steps the clip moved each place: 0 never, 1 in all."):
+    return io.Mask.Output(display_name="heat", tooltip=tooltip + " At the latent's size.")
 
 
 def schedule_widgets(optional=False):

@@ -96,9 +96,9 @@ def decoded(**inputs):
     return sampler("CODE_ODEDecode", latent=("update", "latent"), sigmas=("invert", "sigmas"), **inputs)
 
 
-def restored(**inputs):
+def restored(type="CODE_Restore", title=None, **inputs):
     image = ("picture", "damaged")
-    return sampler("CODE_Restore", vae=("prior", "vae"), image=image, **inputs)
+    return sampler(type, title, vae=("prior", "vae"), image=image, **inputs)
 
 
 SCHEDULE = Node("CODE_Schedule", {"model": ("prior", "model")})
@@ -170,6 +170,55 @@ WORKFLOWS = {
                 "report": told(("compare", "report")),
                 **saved(("compare", "sheet"), "code-against-sdedit"),
             },
+        },
+    ),
+    "one-level-and-two": Workflow(
+        "## Updates at one noise level, and at two\n\n*balanced* makes 60 updates at the depth. *noise* makes 30 there "
+        "and 30 where the picture is nearly clean, for five network calls more: grain goes that the depth leaves "
+        "behind.\n\n**Try** *preset* custom with *levels* 3 and *updates* 20, or a *shallowest* of 0.2: further from "
+        "clean, more is invented.",
+        {
+            "Picture and prior": {**PRIOR, **example("tulip-1", "heavy noise")},
+            "One level": {
+                "one": restored(title="One level", preset="balanced"),
+                "report": told(("one", "report")),
+            },
+            "Two levels": {
+                "two": restored(title="Two levels", preset="noise"),
+                "report_two": told(("two", "report")),
+            },
+            "Look": {
+                **compared(
+                    "damaged, one level, two levels",
+                    a=("picture", "damaged"),
+                    b=("one", "restored"),
+                    c=("two", "restored"),
+                ),
+                "measured": told(("compare", "report")),
+                **saved(("compare", "sheet"), "levels"),
+            },
+        },
+    ),
+    "odedit": Workflow(
+        "## ODEdit, and ODEdit+\n\n**ODEdit** carries the picture all the way up and makes small updates at four noise "
+        "levels on the way down, with no clip. **ODEdit+** enlarges the result: here by *Upscale Image By*, where any "
+        "upscale model (*Load Upscale Model*, *Upscale Image (using Model)*) or face restorer fits in its "
+        "place.\n\n**Try** *damage* light, which leaves more, a *depth* of 0.5, or a *Confidence Clip* at *clip*.",
+        {
+            "Picture and prior": {**PRIOR, **example("daisy-1", "heavy noise")},
+            "ODEdit": {
+                "restore": restored("CODE_ODEdit", damage="heavy"),
+                "report": told(("restore", "report")),
+            },
+            "ODEdit+": {
+                "larger": Node(
+                    "ImageScaleBy",
+                    {"image": ("restore", "restored"), "upscale_method": "lanczos", "scale_by": 8.0},
+                    title="Or any upscaler",
+                ),
+                **saved(("larger", "IMAGE"), "odedit-plus"),
+            },
+            "Look": compared("damaged, ODEdit", a=("picture", "damaged"), b=("restore", "restored")),
         },
     ),
     "several-samples-and-pick": Workflow(

@@ -14,6 +14,7 @@ KEPT = {
     "ODEDecode": ("latent", 0),
     "SDEdit": ("latent", 0),
     "Restore": ("image", 0),
+    "ODEdit": ("image", 0),
     "CompareImages": ("image", 0),
     "ExamplePicture": ("image", 0),
 }
@@ -49,9 +50,12 @@ class Prompt(Graph):
             del good["positive"]
         if name == "LangevinUpdate":
             good = {**good, "updates": lambda: 2}
-        if name == "Restore":
+        if name in ("Restore", "ODEdit"):
             good = {"model": self.pixels, "vae": self.pixel_vae, "image": self.image, "positive": self.condition}
+        if name == "Restore":
             good |= {name: lambda value=value: value for name, value in QUICK.items()}
+        if name == "ODEdit":
+            good["steps"] = lambda: 3
         if name == "CompareImages":
             good = {"reference": self.image, "a": self.image}
         return {name: make() for name, make in good.items() if name not in given}

@@ -46,6 +46,7 @@ QUICK = {
     "steps": (1, 4),
     "updates": (1, 3),
     "blocks": (1, 2),
+    "levels": (1, 2),
     "repeats": (1, 2),
     "samples": (1, 2),
     "amount": (1, 2),
@@ -56,6 +57,7 @@ QUICK = {
     "height": (8, 16),
 }
 USUAL = {"step_size": (1e-5, 4e-3), "depth": (0.02, 0.9), "cfg": (1, 1), "eta": (0.1, 3), "denoise": (0.3, 1)}
+USUAL |= {"shallowest": (0.01, 0.1), "outside": (0, 0.4)}
 # choices that keep it quick, and what the test has a use for
 CHOICES = {
     "preset": ["custom"],

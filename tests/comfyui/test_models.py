@@ -11,12 +11,12 @@ import torch
 from comfyui.pack.denoiser import TinyDenoiser, waves
 from comfyui.prompts import options
 from comfyui.server import COMFYUI, PYTHON, QUIET_THREADS, Graph
-from confident_ode.samplers.clipping import ConfidenceClip
+from confident_ode.samplers.clipping import ConfidenceClip, observation_range, quantile_range
 from confident_ode.samplers.denoisers import classifier_free_guidance
 from confident_ode.samplers.langevin import langevin
 from confident_ode.samplers.noise import LANGEVIN, SDEDIT, START, seeded_noise
 from confident_ode.samplers.noise_levels import karras_sigmas, sigma_of_tau
-from confident_ode.samplers.ode import SOLVERS, ab2
+from confident_ode.samplers.ode import SOLVERS, ab2, network_calls
 from confident_ode.samplers.restore import encode_path
 from confident_ode.samplers.sde import sdedit
 from confident_ode.samplers.trajectory import Trajectory
@@ -68,7 +68,7 @@ class Workflow(Graph):
             sigmas=sigmas,
             positive=positive,
             **{**settings, **changes},
-        )[0]
+        )
 
     def decode(self, model, latent, sigmas, positive, **changes):
         return self.node(
@@ -78,7 +78,7 @@ class Workflow(Graph):
             sigmas=sigmas,
             positive=positive,
             **{"solver": "ab2", **changes},
-        )[0]
+        )
 
     def sdedit(self, model, latent, sigmas, positive, **changes):
         return self.node(
@@ -146,23 +146,42 @@ def every_stage(kind):
     sigmas, mask = clipped[1], graph.node("TEST_Mask", batch=1, height=8, width=8, fill="normal", value=0.5, seed=3)[0]
     ranges = {"data_range": "fixed", "low": "-1", "high": "0.5,0.4,0.3,0.2"}
     fixed = graph.clip(model, latent=inverted[0], sigmas=sigmas, eta=0.5, **ranges)
-    moved = graph.langevin(model, clipped[0], sigmas, positive, seed=7)
+    moved = graph.langevin(model, clipped[0], sigmas, positive, seed=7)[0]
     held = graph.langevin(model, clipped[0], sigmas, positive, seed=7, clip=fixed[2])
-    decoded = graph.decode(model, moved, sigmas, positive)
-    kept = graph.decode(model, moved, sigmas, positive, trajectory=clipped[2], mask=mask)
+    decoded = graph.decode(model, moved, sigmas, positive)[0]
+    inside = graph.decode(model, moved, sigmas, positive, clip=fixed[2])
+    kept = graph.decode(model, moved, sigmas, positive, trajectory=clipped[2], mask=mask)[0]
+    for name, ranges in RANGES.items():
+        own = graph.invert(model, picture, sigmas, positive, clip=graph.clip(model, eta=0.5, **ranges)[2])
+        graph.save(f"{kind}-{name}", latent=own[0], mask=own[5])
+    for name, settings in MODES.items():
+        graph.save(f"{kind}-{name}", latent=graph.langevin(model, clipped[0], sigmas, positive, seed=7, **settings)[0])
     edited = graph.sdedit(model, picture, sigmas, positive, seed=9, repeats=2)
     graph.save(f"{kind}-picture", latent=picture, sigmas=sigmas, mask=mask)
     graph.save(f"{kind}-inverted", latent=inverted[0])
     graph.save(f"{kind}-clipped", latent=clipped[0], mask=clipped[3], sigmas=clipped[1])
     graph.save(f"{kind}-fixed", latent=fixed[0], mask=fixed[1])
-    for name, latent in {"moved": moved, "held": held, "decoded": decoded, "kept": kept, "edited": edited}.items():
+    graph.save(f"{kind}-held", latent=held[0], mask=held[2])
+    graph.save(f"{kind}-inside", latent=inside[0], mask=inside[1])
+    for name, latent in {"moved": moved, "decoded": decoded, "kept": kept, "edited": edited}.items():
         graph.save(f"{kind}-{name}", latent=latent)
     for solver in SOLVERS:
         graph.save(f"{kind}-{solver}", latent=graph.invert(model, picture, sigmas, positive, solver=solver)[0])
     return graph
 
 
-STAGES = ("inverted", "clipped", "fixed", "moved", "held", "decoded", "kept", "edited", *SOLVERS)
+RANGES = {
+    "quantile": {"data_range": "quantile", "outside": 0.1},
+    "observation": {"data_range": "observation", "width": 0.2},
+}
+MODES = {
+    "relative": {"mode": "relative", "step_size": 0.05, "noiseless_last": False},
+    "snr": {"mode": "snr", "step_size": 0.4},
+}
+STAGES = ("inverted", "clipped", "fixed", "moved", "held", "decoded", "inside", "kept", "edited")
+STAGES += (*RANGES, *MODES, *SOLVERS)
+# those whose masks are heat maps
+HEATED = ("held", "inside", *RANGES)
 
 
 @pytest.fixture(scope="module")
@@ -182,25 +201,34 @@ def by_the_core(through_comfyui):
     x, path, mask = process_in(picture["latent"]), ve("eps", picture["sigmas"]), picture["mask"]
     model, up = TinyDenoiser(), encode_path(path)
 
-    def update(x, clip=None):
+    def update(x, clip=None, step_size=0.02, **settings):
         noise = seeded_noise([7, 8], LANGEVIN)
-        return langevin(model, x, path[:1], noise_sampler=noise, step=0.02, updates=6, blocks=2, clip=clip)
+        settings = {"updates": 6, "blocks": 2, "clip": clip, **settings}
+        return langevin(model, x, path[:1], noise_sampler=noise, step=step_size, **settings)
 
     results, clip, trajectory = {}, ConfidenceClip(0.5, *per_channel(x)), Trajectory(x)
-    fixed = ConfidenceClip(0.5, -1.0, torch.tensor([0.5, 0.4, 0.3, 0.2]).view(-1, 1, 1))
+    high = torch.tensor([0.5, 0.4, 0.3, 0.2]).view(-1, 1, 1)
+    fixed = ConfidenceClip(0.5, -1.0, high)
+    clips = {name: ConfidenceClip(0.5, -1.0, high) for name in ("held", "inside")}
+    clips["quantile"] = ConfidenceClip(0.5, *quantile_range(x, 0.1))
+    clips["observation"] = ConfidenceClip(0.5, *observation_range(x, 0.2))
     noisy = x + up[0].item() * seeded_noise([5, 6], START)(x, 0)
     results["inverted"] = ab2(model, noisy, up)
     results["clipped"] = trajectory.reached(up[-1].item(), ab2(model, x, up, callback=trajectory, clip=clip))
     results["fixed"] = fixed(results["inverted"], path[0].item())
     results["moved"] = update(results["clipped"])
-    results["held"] = update(results["clipped"], fixed)
+    results["held"] = update(results["clipped"], clips["held"])
     results["decoded"] = ab2(model, results["moved"], path)
+    results["inside"] = ab2(model, results["moved"], path, clip=clips["inside"])
+    results |= {name: ab2(model, x, up, clip=clips[name]) for name in RANGES}
+    results |= {name: update(results["clipped"], **settings) for name, settings in MODES.items()}
     # the mask is set once more at the end, where the picture itself is kept
-    keep = trajectory.keep(mask[:, None], resets=len(path))
+    keep = trajectory.keep(mask[:, None], resets=network_calls("ab2", path) + 1)
     results["kept"] = keep(ab2(model, results["moved"], path, clip=keep), 0.0)
     results["edited"] = sdedit(model, x, path, noise_sampler=seeded_noise([9, 10], SDEDIT), repeats=2)
     results |= {name: solve(model, x, up) for name, solve in SOLVERS.items()}
-    return {**{stage: process_out(x) for stage, x in results.items()}, "mask": clip.clipped.any(1).float()}
+    heat = {f"{name} heat": clip.heat().amax(1) for name, clip in clips.items()}
+    return {**{stage: process_out(x) for stage, x in results.items()}, "mask": clip.clipped.any(1).float(), **heat}
 
 
 def per_channel(x):
@@ -233,13 +261,23 @@ def test_the_mask_says_where_the_clip_acted(through_comfyui, by_the_core, kind):
     assert (mask != by_the_core["mask"]).float().mean() < 0.02
 
 
+@pytest.mark.parametrize("stage", HEATED)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_heat_says_how_often_the_clip_acted(through_comfyui, by_the_core, kind, stage):
+    heat, expected = through_comfyui[kind][stage]["mask"], by_the_core[f"{stage} heat"]
+    assert 0 < heat.mean() < 1
+    assert len(heat.unique()) > 2
+    # a value at the very edge falls to either side
+    assert ((heat - expected).abs() > 1e-6).float().mean() < 0.02
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_round_trip_and_its_report(server, kind):
     graph = Workflow()
     model, picture, positive = graph.tiny(kind), graph.picture(batch=1), graph.prompt()
     sigmas = graph.schedule(model, steps=25, to_zero=False)
     inverted = graph.invert(model, picture, sigmas, positive, measure=True)
-    decoded = graph.decode(model, inverted[0], inverted[1], positive)
+    decoded = graph.decode(model, inverted[0], inverted[1], positive)[0]
     graph.save("there", latent=picture, text=inverted[4])
     graph.save("back", latent=decoded)
     saved = run(server, graph)
@@ -310,7 +348,7 @@ def test_a_flow_model_cannot_start_from_nothing_but_noise(server):
     graph = Workflow()
     model = graph.tiny("flow")
     sigmas = graph.node("TEST_Sigmas", levels="1.0,0.5,0.25")[0]
-    graph.save("x", latent=graph.decode(model, graph.picture(), sigmas, graph.prompt()))
+    graph.save("x", latent=graph.decode(model, graph.picture(), sigmas, graph.prompt())[0])
     assert "At sigma 1 a flow model sees nothing but noise" in refusal(server, graph)
 
 
@@ -321,7 +359,7 @@ def test_the_whole_depth_is_the_last_level_that_can_be_inverted(server, kind):
     sigmas = graph.schedule(model, depth=1.0, unit="fraction", steps=50, to_zero=False)
     inverted = graph.invert(model, picture, sigmas, positive)
     graph.save("there", latent=picture, sigmas=inverted[1])
-    graph.save("back", latent=graph.decode(model, inverted[0], inverted[1], positive))
+    graph.save("back", latent=graph.decode(model, inverted[0], inverted[1], positive)[0])
     saved = run(server, graph)
     deepest = ve(kind, saved("there")["sigmas"])[0]
     assert deepest == pytest.approx(999 if kind == "flow" else 100, rel=1e-3)
@@ -336,8 +374,8 @@ def test_a_batch_equals_its_pictures_alone(server, kind):
     singles = [graph.node("LatentFromBatch", samples=pictures, batch_index=i, length=1)[0] for i in range(3)]
     for name, picture in {"batch": pictures, **dict(enumerate(singles))}.items():
         inverted = graph.invert(model, picture, sigmas, positive, add_noise=True, seed=5, clip=clip[2])
-        moved = graph.langevin(model, inverted[0], sigmas, positive, seed=5)
-        graph.save(f"code-{name}", latent=graph.decode(model, moved, sigmas, positive))
+        moved = graph.langevin(model, inverted[0], sigmas, positive, seed=5)[0]
+        graph.save(f"code-{name}", latent=graph.decode(model, moved, sigmas, positive)[0])
         graph.save(f"sdedit-{name}", latent=graph.sdedit(model, picture, sigmas, positive, seed=5))
     saved = run(server, graph)
     for method in ("code", "sdedit"):
@@ -461,7 +499,7 @@ def restored(server, networks, request):
     for sigma in (0.5, 2.0):
         tau = sigma / (1 + sigma) if known.channels == 16 else sigma
         level = graph.node("TEST_Sigmas", levels=f"{tau},0")[0]
-        graph.save(name(sigma), latent=graph.decode(model, picture, level, positive, solver="euler"))
+        graph.save(name(sigma), latent=graph.decode(model, picture, level, positive, solver="euler")[0])
 
     path = graph.schedule(model, steps=known.steps, depth=0.3, unit="fraction", to_zero=False)
     inverted = graph.invert(model, picture, path, positive, measure=True)
@@ -471,8 +509,8 @@ def restored(server, networks, request):
     clipped = graph.invert(model, bright, path, positive, add_noise=True, clip=graph.clip(model)[2])
     graph.save(name("clipped"), latent=clipped[0], mask=clipped[3])
     for seed in (1, 2):
-        moved = graph.langevin(model, clipped[0], path, positive, updates=1, blocks=1, seed=seed)
-        graph.save(name(f"restored-{seed}"), latent=graph.decode(model, moved, path, positive))
+        moved = graph.langevin(model, clipped[0], path, positive, updates=1, blocks=1, seed=seed)[0]
+        graph.save(name(f"restored-{seed}"), latent=graph.decode(model, moved, path, positive)[0])
 
     before = len(server.log)
     saved = run(server, graph, timeout=300)

@@ -214,6 +214,14 @@ wrong("connect the clean latent to the reference", "ConfidenceClip", "no referen
 wrong(NOT_FINITE, "ConfidenceClip", "reference NaN", data_range="auto", reference=latent(fill="nan"))
 wrong("or another batch", "ConfidenceClip", "reference of a batch", data_range="auto", reference=latent(batch=3))
 
+wrong("connect the clean latent to the reference", "ConfidenceClip", "quantile of nothing", data_range="quantile")
+quantile = partial(wrong, kind="ConfidenceClip", data_range="quantile", reference=Prompt.latent)
+observation = partial(wrong, kind="ConfidenceClip", data_range="observation", reference=Prompt.latent)
+quantile("take 0 or more, and below 0.5", name="all outside", outside=linked(0.5))
+quantile("take 0 or more, and below 0.5", name="outside NaN", outside="nan")
+observation("take 0 or more", name="a negative width", width=linked(-1.0))
+observation("take 0 or more", name="width NaN", width="nan")
+
 for size in (0.0, 1.95, "nan"):
     step = "take one above 0 and below 0."
     wrong(step, "LangevinUpdate", f"step {size}", step_size=size)
@@ -223,6 +231,9 @@ wrong("decay of the Langevin step is nan", "LangevinUpdate", "decay NaN", decay=
 wrong("temperature of the Langevin noise is nan", "LangevinUpdate", "temperature NaN", temperature="nan")
 wrong("take 1 or more", "LangevinUpdate", "no updates", updates=linked(0))
 wrong("at least 1 block", "LangevinUpdate", "no blocks", blocks=linked(0))
+wrong(ONE_OF, "LangevinUpdate", "an unknown mode", mode="x")
+wrong("take one above 0 and below 0.5", "LangevinUpdate", "relative step", mode="relative", step_size=2.0)
+wrong("take one above 0 and below", "LangevinUpdate", "snr step", mode="snr", step_size=linked(6.0))
 wrong("at least 1 repeat", "SDEdit", "no repeats", repeats=linked(0))
 
 DEPTHS = {
@@ -269,6 +280,23 @@ wrong("eta is nan", "Restore", "eta NaN", eta="nan")
 wrong("The cfg is nan", "Restore", "cfg NaN", cfg="nan", negative=Prompt.condition)
 wrong("take 1 or more", "Restore", "no samples", samples=linked(0))
 wrong(ONE_OF, "Restore", "an unknown preset", preset="x")
+wrong(ONE_OF, "Restore", "an unknown scale", scale="x")
+wrong("take fewer levels", "Restore", "more levels than steps", levels=100)
+wrong("take fewer levels", "Restore", "no levels", levels=linked(0))
+wrong("take fewer levels", "Restore", "shallowest above the depth", levels=2, shallowest=0.9)
+wrong("take one above 0 and up to 1", "Restore", "shallowest NaN or none", levels=2, shallowest=linked(2.0))
+wrong("take one above 0 and below", "Restore", "a step too large for the cleanest", steps=6, levels=2, step_size=1.0)
+
+wrong(ONE_OF, "ODEdit", "an unknown damage", damage="x")
+wrong("take one above 0 and below", "ODEdit", "no step", step_size=0.0)
+wrong("take one above 0 and below", "ODEdit", "a step too large", step_size=0.01)
+wrong("temperature of the Langevin noise is nan", "ODEdit", "temperature NaN", temperature="nan")
+wrong("take one above 0 and up to 1", "ODEdit", "no depth", depth=0.0)
+wrong("take fewer steps", "ODEdit", "too many steps", steps=1000)
+wrong("connect negative, or set cfg to 1", "ODEdit", "cfg without negative", cfg=3.0)
+wrong("The clip is for latents of other channels", "ODEdit", "clip of another model", clip=clip_of_a_batch)
+wrong(OTHER_VAE, "ODEdit", "pixels for a latent model", model=Prompt.tiny)
+wrong(EMPTY, "ODEdit", "an empty batch", image=image(batch=0))
 
 wrong("the batch is empty", "CompareImages", "an empty batch", a=image(batch=0))
 wrong("NaN or infinite", "CompareImages", "NaN", reference=image(fill="nan"))

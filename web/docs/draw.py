@@ -71,16 +71,21 @@ class Pack:
     def inverted(self, image, sigmas, **options):
         return self("DDIMInvert", self.model, self.encoded(image), sigmas, self.no_class, "ab2", **options)
 
-    def restored(self, image, depth=0.4, eta=1.0, step_size=2e-3, updates=60, seed=0, held=None):
-        """The picture after Invert, Langevin and Decode. eta None: no clip. updates 0: no Langevin. held: MASK."""
-        clip = None if eta is None else self("ConfidenceClip", self.model, eta, "auto", "", "")[2]
+    def restored(self, image, depth=0.4, eta=1.0, step_size=2e-3, updates=60, seed=0, held=None, ranges=None):
+        """The picture after Invert, Langevin and Decode. eta None: no clip. updates 0: no Langevin. held: MASK.
+
+        ranges: another range of the clip, its name and settings, which is used in all three.
+        """
+        kind, options = ranges or ("auto", {})
+        clip = None if eta is None else self("ConfidenceClip", self.model, eta, kind, "", "", **options)[2]
+        here = {"clip": clip} if ranges else {}
         start = {"add_noise": True, "seed": seed, "measure": False}
         latent, sigmas, trajectory, *_ = self.inverted(image, self.path(depth), clip=clip, **start)
         if updates:
             settings = (step_size, updates, 4, 0.8, 1.0, seed)
-            latent, _ = self("LangevinUpdate", self.model, latent, sigmas, self.no_class, *settings)
-        kept = {"trajectory": trajectory, "mask": held} if held is not None else {}
-        return self.decoded(self("ODEDecode", self.model, latent, sigmas, self.no_class, "ab2", **kept)[0])
+            latent, *_ = self("LangevinUpdate", self.model, latent, sigmas, self.no_class, *settings, **here)
+        here |= {"trajectory": trajectory, "mask": held} if held is not None else {}
+        return self.decoded(self("ODEDecode", self.model, latent, sigmas, self.no_class, "ab2", **here)[0])
 
     def drawn(self, model, conditioning, seed, cfg=1.0):
         """A picture out of nothing but noise."""
@@ -163,6 +168,13 @@ def confidence_clip(pack):
         for eta in (None, 1.7, 1.0, 0.7, 0.5):
             name = "no clip" if eta is None else f"eta {eta:g}"
             cells.append(pack.scored(pack.restored(damaged, eta=eta), original, name))
+    damaged, original, _ = pack.example("daisy-1", "blocks masked")
+    clip, path = pack("ConfidenceClip", pack.model, 0.7, "auto", "", "")[2], pack.path(0.4)
+    heat = pack.inverted(damaged, path, add_noise=True, seed=0, measure=False, clip=clip)[5]
+    cells.append(pack.cell(heat[..., None].expand(-1, -1, -1, 3), "heat at eta 0.7"))
+    for name, settings in (("quantile 0.01", {"outside": 0.01}), ("observation 0.5", {"width": 0.5})):
+        ranges = {"reference": pack.encoded(damaged), **settings}
+        cells.append(pack.scored(pack.restored(damaged, ranges=(name.split()[0], ranges)), original, name))
     return pack.grid(cells)
 
 
@@ -202,7 +214,7 @@ def restore(pack):
     cells = []
     for picture, damage, preset in (
         ("sunflower-1", "random pixels", "bold"),
-        ("tulip-1", "heavy noise", "faithful"),
+        ("tulip-1", "heavy noise", "noise"),
         ("daisy-1", "blocks masked", "blocks"),
         ("rose-1", "low contrast", "faded"),
     ):
@@ -212,6 +224,17 @@ def restore(pack):
             positive = pack("ClassCondition", pack.model, picture.split("-")[0] if name == "faded" else "")[0]
             image, *_ = pack("Restore", pack.model, pack.vae, damaged, positive, name, 0, 1, pack.no_class)
             cells.append(pack.scored(image, original, name))
+    return pack.grid(cells)
+
+
+def odedit(pack):
+    steady, cells = pack("LoadPixelPrior", "flowers32", "", True)[0], []
+    for picture, damage in (("daisy-1", "heavy noise"), ("sunflower-1", "random pixels")):
+        damaged, original, _ = pack.example(picture, damage)
+        cells.append(pack.scored(damaged, original, damage))
+        for kind in ("light", "heavy"):
+            image, *_ = pack("ODEdit", steady, pack.vae, damaged, pack.no_class, kind, 0)
+            cells.append(pack.scored(image, original, f"damage {kind}"))
     return pack.grid(cells)
 
 
@@ -240,6 +263,7 @@ PAGES = {
     "CODE_ODEDecode": ode_decode,
     "CODE_SDEdit": sdedit,
     "CODE_Restore": restore,
+    "CODE_ODEdit": odedit,
     "CODE_CompareImages": compare_images,
     "CODE_ExamplePicture": example_picture,
 }
