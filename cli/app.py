@@ -57,7 +57,7 @@ def restore(
     output: Annotated[Path, results("The folder for the results, made if it is not there.", "-o", "--output")],
     prior: Annotated[
         str, look("What good pictures look like: a bundled prior, a diffusers folder, or a hub id.", "-p", "--prior")
-    ] = "flowers32",
+    ] = "flowers64",
     method: Annotated[
         str,
         look(

@@ -17,7 +17,7 @@ METHODS = {
         "depth": 1.0,
         "steps": 99,
         "spacing": "linspace",
-        "step_size": 1e-6,
+        "step_size": 3e-6,
         "temperature": 1 / 3,
         "clip": False,
         "threshold": False,

@@ -192,8 +192,8 @@ def test_a_photo_is_never_written_over(demo, photo, tmp_path):
 
 
 def test_the_shipped_settings_are_within_their_budget():
-    config, prior = read_settings(DEMO_SETTINGS), load("flowers32")
-    assert config["prior"] == "flowers32"
+    config, prior = read_settings(DEMO_SETTINGS), load("flowers64")
+    assert config["prior"] == "flowers64"
     assert {damage["kind"] for damage in config["damage"]} == {
         "gaussian_noise",
         "mask_pixels",
@@ -213,7 +213,7 @@ def test_the_shipped_settings_are_within_their_budget():
 def shipped():
     """(original, rows by name): the shipped demonstration, with SDEdit at the depth that suits it best there."""
     pytest.importorskip("sklearn.datasets")
-    config, prior = read_settings(DEMO_SETTINGS), load("flowers32")
+    config, prior = read_settings(DEMO_SETTINGS), load("flowers64")
     original, _ = fit(built_in_photo(), prior.size)
     rows = restored_rows(prior, original, {**config, "sdedit_depths": [0.2]}, config["label"])
     return original, {row.name: row for row in rows}

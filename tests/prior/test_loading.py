@@ -297,7 +297,7 @@ def test_missing_or_broken_json(write, name, content):
 
 
 def test_sources_that_are_not_there(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="take flowers32"):
+    with pytest.raises(ValueError, match="take flowers32, flowers64"):
         load("nothing")
     file = tmp_path / "file"
     file.write_text("")
