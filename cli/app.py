@@ -222,9 +222,7 @@ def demo(
 @app.command()
 def sweep(
     photos: Annotated[list[Path], typer.Argument(help="Undamaged photos.")],
-    vary: Annotated[
-        str, typer.Option(help="A setting and values, say eta=0.6,1,1.7, or prior=flowers32,cats/prior.")
-    ],
+    vary: Annotated[str, typer.Option(help="A setting and values, say eta=0.6,1,1.7, or prior=flowers32,cats/prior.")],
     settings: Annotated[Path, results("The damages and the other settings, in TOML.")] = DEMO_SETTINGS,
     output: Annotated[Path, results("The folder for the sheet.", "-o", "--output")] = Path("out"),
 ):
