@@ -4,6 +4,8 @@ import math
 
 import torch
 
+ROOM = 256  # calls
+
 
 def confidence_interval(sigma, eta=1.0, low=-1.0, high=1.0):
     """[low - eta * sigma, high + eta * sigma], sigma the VE level: where x0 + sigma n lies for x0 in [low, high].
@@ -63,22 +65,30 @@ class ConfidenceClip:
     (C, 1, 1) for each channel, those of `quantile_range` for each picture too, of `observation_range` for each value.
 
     What it moved, to be read after the run: `times`, how many calls moved a value, an int16 tensor like x (None before
-    the first); `sigmas`, the level of each call; `shares`, which share of each picture it moved, (B,) each.
+    the first); `sigmas`, the level of each call; `shares`, which share of each picture it moved, (calls, B).
     """
 
     def __init__(self, eta=1.0, low=-1.0, high=1.0):
         if not eta >= 0:
             raise ValueError(f"The clip's eta is {eta:g}: take 0 or more, or no clip.")
         self.eta, self.low, self.high = eta, low, high
-        self.times, self.sigmas, self.shares = None, [], []
+        self.times, self.sigmas, self._shares = None, [], None
 
     def __call__(self, x, sigma):
         inside = confidence_clip(x, sigma, self.eta, self.low, self.high)
         moved = inside != x
-        self.times = moved.to(torch.int16) if self.times is None else self.times + moved
+        self.times = moved.to(torch.int16) if self.times is None else self.times.add_(moved)
+        if len(self.sigmas) % ROOM == 0:
+            # in one piece: a small tensor kept from each call would keep the memory between large ones from reuse
+            more = x.new_empty(ROOM, len(x), dtype=torch.float32)
+            self._shares = more if self._shares is None else torch.cat([self._shares, more])
+        self._shares[len(self.sigmas)] = moved.flatten(1).mean(1, dtype=torch.float32)
         self.sigmas.append(sigma)
-        self.shares.append(moved.flatten(1).mean(1, dtype=torch.float32))
         return inside
+
+    @property
+    def shares(self):
+        return None if self._shares is None else self._shares[: len(self.sigmas)]
 
     @property
     def clipped(self):

@@ -112,7 +112,7 @@ def test_the_authors_code_is_that_of_the_core(prior, pictures, depth, latent):
 
 
 def test_odedit_is_that_of_the_core(prior, pictures):
-    settings = Settings.of({"method": "odedit", "steps": 4, "damage": "medium", "seed": 4})
+    settings = Settings.of({"method": "odedit", "steps": 4, "damage": "medium", "seed": 4, "step_size": 1e-6})
     path = plan(prior, settings).sigmas
     labels = prior.conditioning(None, 3)
     with torch.inference_mode():
