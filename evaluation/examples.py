@@ -6,13 +6,9 @@ python -m confident_ode.evaluation.examples [folder]    draws them again: the sa
 import sys
 from pathlib import Path
 
-import torch
-from PIL import Image
-
+from ..priors.export import tiled
 from ..priors.loading import load
-from ..samplers.noise import seeded_noise
-from ..samplers.noise_levels import decode_path
-from ..samplers.sde import sdedit
+from ..priors.sampling import sample
 
 FOLDER = Path(__file__).parents[1] / "nodes" / "examples"
 PRIOR, GUIDANCE, STEPS = "flowers32", 2.5, 60
@@ -33,15 +29,8 @@ EXAMPLES = {
 
 
 def drawn(prior, label, seed):
-    """A sample of the class as an 8-bit image: ancestral steps from the deepest level, where only noise is seen."""
-    path = decode_path(prior.levels, prior.levels.depth(fraction=1.0), STEPS)
-    path = torch.cat([path, path.new_zeros(1)])
-    nothing = torch.zeros(1, prior.channels, prior.size, prior.size)
-    with torch.inference_mode():
-        picture = sdedit(
-            prior.model(GUIDANCE), nothing, path, prior.conditioning(label, 1), noise_sampler=seeded_noise(seed)
-        )
-    return Image.fromarray((127.5 * (picture[0].clamp(-1, 1) + 1)).round().byte().movedim(0, -1).numpy())
+    """A sample of the class as an 8-bit image."""
+    return tiled(sample(prior, [prior.classes.index(label)], STEPS, GUIDANCE, seed), 1)
 
 
 def main(folder=FOLDER):

@@ -54,8 +54,7 @@ def judge(prior, photos, held_out, classifier, samples=320, guidance=2.0, steps=
     """
     if prior.channels != 3:
         raise ValueError(f"{prior.name} is not of RGB pictures, which is what the classifier looks at.")
-    real = 2 * resized(held_out.pictures, prior.size) - 1
-    known = 2 * resized(photos.pictures, prior.size) - 1
+    real, known = (view(each.pictures, prior.size, 0) for each in (held_out, photos))
     levels = denoising(prior, real, on_call)
     labels = [i % len(prior.classes) if prior.conditional else None for i in range(samples)]
     drawn = sample(prior, labels, steps, guidance, seed, on_call=on_call).clamp(-1, 1)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from ..priors.export import tiled
 from ..priors.loading import load
 from ..priors.photos import read_photos, resized
 from ..samplers.noise import seeded_noise
@@ -89,8 +90,7 @@ def variation(pictures):
 
 
 def cell(pictures):
-    pixels = (127.5 * (pictures[-1].clamp(-1, 1) + 1)).round().byte().movedim(0, -1)
-    return Cell(Image.fromarray(pixels.numpy()))
+    return Cell(tiled(pictures[-1:], 1))
 
 
 if __name__ == "__main__":

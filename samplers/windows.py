@@ -13,6 +13,8 @@ def windowed(model, size, at_once, overlap=0.5):
     al. 2023), each weighted by sin^2(pi (i + 1/2) / size) along both sides, so that a window fades out where the next
     takes over. For a model that works pixel by pixel this is what the model itself would say.
 
+    A state of the model's own size goes to it as it is.
+
     overlap: the least share of a side that neighbours share, at least 0 and below 1. at_once: how many windows of all
     items are given to the model together; tensors among the conditioning, (B, ...), are repeated for each. Raises
     ValueError where a state is smaller than a window. A network(x, timestep, ...) that predicts eps or v may stand for
@@ -26,6 +28,8 @@ def windowed(model, size, at_once, overlap=0.5):
         height, width = x.shape[-2:]
         if min(height, width) < size:
             raise ValueError(f"The picture is {width}×{height} and the model's is {size}×{size}: enlarge it to that.")
+        if height == width == size:
+            return model(x, sigma, **conditioning)
         rows, columns = (positions(side, size, overlap) for side in (height, width))
         down, across = (fades(side, size, overlap, x.device, x.dtype) for side in (height, width))
         windows = [(i, j, item) for i in range(len(rows)) for j in range(len(columns)) for item in range(len(x))]

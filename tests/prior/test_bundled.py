@@ -2,15 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from confident_ode.cli.pictures import fit
 from confident_ode.evaluation.metrics import psnr
 from confident_ode.evaluation.restoring import run
 from confident_ode.evaluation.settings import Settings
 from confident_ode.priors.loading import load
+from confident_ode.priors.sampling import sample
 from confident_ode.samplers.noise import seeded_noise
-from confident_ode.samplers.noise_levels import decode_path
-from confident_ode.samplers.sde import sdedit
 from PIL import Image
 
 QUICK = Settings(steps=12, updates=20, blocks=2)
@@ -24,11 +22,7 @@ def prior():
 @pytest.fixture(scope="module")
 def drawn(prior):
     """Four flowers that the prior draws itself, of classes 0 ... 3: from noise at its deepest level."""
-    sigmas = torch.cat([decode_path(prior.levels, 999, 30), torch.zeros(1)])
-    labels = {"class_labels": torch.arange(4)}
-    with torch.inference_mode():
-        noise = seeded_noise(0)
-        return sdedit(prior.model(guidance=2), torch.zeros(4, 3, 32, 32), sigmas, labels, noise_sampler=noise)
+    return sample(prior, range(4), steps=30, guidance=2)
 
 
 def noisy(pictures, amount=0.5):
