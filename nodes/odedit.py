@@ -22,13 +22,7 @@ class ODEdit(sockets.Node):
             description="Restores a picture from its deepest latent, with small updates at four noise levels on the "
             "way down. Takes far longer than CODE Restore.",
             inputs=[
-                sockets.model(),
-                io.Vae.Input("vae", tooltip="The one that belongs to the model."),
-                io.Image.Input(
-                    "image",
-                    tooltip="The damaged picture. For a pixel prior it is cut to a square and scaled to its size.",
-                ),
-                sockets.positive(),
+                *sockets.damaged_picture(),
                 io.Combo.Input(
                     "damage",
                     options=list(ODEDIT_UPDATES),

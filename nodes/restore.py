@@ -91,13 +91,7 @@ class Restore(sockets.Node):
             description="Restores a picture that is damaged in a way nobody described: inverts it, clips what cannot "
             "be, moves it towards likely pictures, and decodes it.",
             inputs=[
-                sockets.model(),
-                io.Vae.Input("vae", tooltip="The one that belongs to the model."),
-                io.Image.Input(
-                    "image",
-                    tooltip="The damaged picture. For a pixel prior it is cut to a square and scaled to its size.",
-                ),
-                sockets.positive(),
+                *sockets.damaged_picture(),
                 io.Combo.Input(
                     "preset",
                     options=[*PRESETS, "custom"],

@@ -176,6 +176,19 @@ def langevin_widgets(optional=False):
     ]
 
 
+def damaged_picture():
+    """What a node that restores in one takes: the model, its VAE, the picture and what it shows."""
+    return [
+        model(),
+        io.Vae.Input("vae", tooltip="The one that belongs to the model."),
+        io.Image.Input(
+            "image",
+            tooltip="The damaged picture. For a pixel prior it is cut to a square and scaled to its size.",
+        ),
+        positive(),
+    ]
+
+
 def level_widgets():
     return [
         io.Int.Input(
