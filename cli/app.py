@@ -5,14 +5,17 @@ import sys
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated
 
 import typer
 
-from ..evaluation.settings import SOLVERS, SPACINGS, Settings
+from ..evaluation.presets import AUTO, PRESETS
+from ..evaluation.settings import MORE_QUIRKS, QUIRKS, SOLVERS, SPACINGS, Settings
 
 DEFAULT = Settings()
 DEMO_SETTINGS = Path(__file__).with_name("demo.toml")
+BENCH_METHODS = Path(__file__).with_name("bench.toml")
 
 app = typer.Typer(
     help="Restores damaged pictures with a diffusion model, by Confident ODE Editing (CODE).",
@@ -43,6 +46,11 @@ def option(panel, help, *names):
     return typer.Option(*names, help=help, rich_help_panel=panel)
 
 
+def _listed(names):
+    """Names as they are written on the command line."""
+    return ", ".join(name.replace(" ", "-") for name in names)
+
+
 look = partial(option, "Fidelity and realism")
 results = partial(option, "Results")
 numerics = partial(option, "Solver")
@@ -58,6 +66,13 @@ def restore(
     prior: Annotated[
         str, look("What good pictures look like: a bundled prior, a diffusers folder, or a hub id.", "-p", "--prior")
     ] = "flowers64",
+    preset: Annotated[
+        str,
+        look(
+            "What is wrong with the photo: auto sees for itself and chooses, if the prior is calibrated as the bundled "
+            f"ones are; or {', '.join(PRESETS)}. What you say beside it goes before."
+        ),
+    ] = "balanced",
     method: Annotated[
         str,
         look(
@@ -77,7 +92,7 @@ def restore(
         int,
         look(
             "At how many noise levels to update on the way down, evenly from the depth to the shallowest. More look "
-            "smoother, keep less of the photo, and take longer."
+            "smoother, keep less of the photo, and take longer. odedit has 4, from the cleanest upwards."
         ),
     ] = DEFAULT.levels,
     shallowest: Annotated[
@@ -121,6 +136,22 @@ def restore(
     temperature: Annotated[
         float, look("Chance in the updates. 1 gives texture and variety, 0 the smoothest picture (T).")
     ] = DEFAULT.temperature,
+    noiseless_last: Annotated[
+        bool,
+        look(
+            "End each block of updates with one that adds no noise. Without it a little more grain stays, and each "
+            "block saves a network call.",
+            "--noiseless-last/--noisy-last",
+        ),
+    ] = DEFAULT.noiseless_last,
+    start: Annotated[
+        str | None,
+        look(
+            "What to decode from: updates, the photo as it is at the depth; or deepest, as it is at the end of the "
+            "schedule, where all steps then lie, updated as it passes the depth. deepest looks far smoother with a "
+            "clip, and keeps less of the photo. If not given, updates; official takes deepest where it clips."
+        ),
+    ] = DEFAULT.start,
     eta: Annotated[
         float, look("Width of the confidence clip. Smaller removes more damage, and more of strong colours (η).")
     ] = DEFAULT.eta,
@@ -131,6 +162,30 @@ def restore(
             "--clip/--no-clip",
         ),
     ] = DEFAULT.clip,
+    clip_at: Annotated[
+        str,
+        look(
+            "Where to clip: some of up, updates, down, with commas. up takes out what no noise explains; down too, the "
+            "result is smoother, and in the updates smoother still, with less of the photo."
+        ),
+    ] = DEFAULT.clip_at,
+    clip_range: Annotated[
+        str,
+        look(
+            "What a clean picture can hold, for the clip, where black is -1 and white 1: pixels, all of that; "
+            "fixed=-0.8,0.9, from low to high: narrower takes strong colours with the damage; quantiles=0.01, each "
+            "channel of the photo without this share of its values at each end, so that specks go; around=0.5, so far "
+            "from each value of the photo: with --clip-at updates,down smaller is more faithful and leaves more damage."
+        ),
+    ] = DEFAULT.clip_range,
+    quirks: Annotated[
+        str,
+        look(
+            f"For official: which quirks of the authors' code to keep: all, none, some of {_listed(QUIRKS)}, or all "
+            f"but one, such as no-scale. {_listed(MORE_QUIRKS)} are left out unless you name them: all,second-noise. "
+            "docs/deviations.md shows what each does to a picture."
+        ),
+    ] = DEFAULT.quirks,
     label: Annotated[
         str | None, look("What the photo shows, a class by name or number, if the prior knows classes.")
     ] = DEFAULT.label,
@@ -166,6 +221,14 @@ def restore(
             "--film",
         ),
     ] = False,
+    heat: Annotated[
+        bool,
+        results(
+            "Also draw what the clip did not believe: black where it never moved a place of the photo, through red to "
+            "white where it did in every step.",
+            "--heat",
+        ),
+    ] = False,
     compare: Annotated[str | None, results("Also restore with another method: sdedit.")] = None,
     sdedit_depth: Annotated[str | None, results("A depth for SDEdit, if not the same.")] = DEFAULT.sdedit_depth,
     steps: Annotated[
@@ -183,17 +246,32 @@ def restore(
         bool,
         numerics("Hold predicted pictures in range. Without it colours can burn.", "--threshold/--no-threshold"),
     ] = DEFAULT.threshold,
+    threshold_at: Annotated[
+        str,
+        numerics(
+            "Where to hold them: some of up, updates, down, with commas. With one of up and down alone what is not "
+            "damaged comes back less exactly than with both or neither."
+        ),
+    ] = DEFAULT.threshold_at,
     device: Annotated[str, numerics("auto, cpu or cuda. auto takes a GPU where there is one.")] = "auto",
 ):
     """Restore damaged photos: each gives a picture, a sheet to compare, and a report in JSON."""
     with one_sentence():
         if compare not in (None, "sdedit"):
             raise ValueError(f"There is no method {compare!r} to compare with: take sdedit.")
-        settings = Settings.of({**given(context), "sdedit": compare == "sdedit"})
+        values = {**given(context), "sdedit": compare == "sdedit"}
+        settings, chosen = settings_for(preset, values)
         from .photos import restore_photos
 
-        failed = restore_photos(photos, output, prior, settings, fit, device, max_side, film)
+        failed = restore_photos(photos, output, prior, settings, fit, device, max_side, film, heat, chosen)
     raise typer.Exit(2 if failed else 0)
+
+
+def settings_for(preset, values):
+    """(Settings of a preset, with `values` before it; `values` themselves where the preset is auto, else None)."""
+    if preset not in (*PRESETS, AUTO):
+        raise ValueError(f"The preset {preset!r} is unknown: take one of {', '.join((AUTO, *PRESETS))}.")
+    return Settings.of({**PRESETS.get(preset, {}), **values}), values if preset == AUTO else None
 
 
 def given(context):
@@ -231,6 +309,74 @@ def sweep(
         from .sweep import sweep
 
         sweep(photos, vary, settings, output)
+
+
+# the options of `restore`, for commands that share them
+of_restore = SimpleNamespace(**restore.__annotations__)
+
+
+@app.command()
+def knobs(
+    context: typer.Context,
+    photo: Annotated[Path, typer.Argument(help="A damaged picture. Its original is not needed.")],
+    output: Annotated[Path, results("The folder for the pictures.", "-o", "--output")],
+    prior: of_restore.prior = "flowers64",
+    preset: of_restore.preset = "balanced",
+    depths: Annotated[
+        str, look("The rows: depths with commas between, as --depth takes them. Deeper invents more.")
+    ] = "0.2,0.4,0.6",
+    step_sizes: Annotated[
+        str, look("The columns: step sizes with commas between. Larger moves further from the photo.")
+    ] = "5e-4,2e-3,8e-3",
+    depth: of_restore.depth = str(DEFAULT.depth),
+    step_size: of_restore.step_size = DEFAULT.step_size,
+    levels: of_restore.levels = DEFAULT.levels,
+    shallowest: of_restore.shallowest = str(DEFAULT.shallowest),
+    step_scale: of_restore.step_scale = DEFAULT.step_scale,
+    updates: of_restore.updates = DEFAULT.updates,
+    blocks: of_restore.blocks = DEFAULT.blocks,
+    decay: of_restore.decay = DEFAULT.decay,
+    temperature: of_restore.temperature = DEFAULT.temperature,
+    eta: of_restore.eta = DEFAULT.eta,
+    clip: of_restore.clip = DEFAULT.clip,
+    label: of_restore.label = DEFAULT.label,
+    guidance: of_restore.guidance = DEFAULT.guidance,
+    seed: of_restore.seed = DEFAULT.seed,
+    fit: of_restore.fit = "crop",
+    max_side: of_restore.max_side = 512,
+    steps: of_restore.steps = DEFAULT.steps,
+    device: of_restore.device = "auto",
+):
+    """See what depth and step size do to a damaged photo: pictures of both, a curve, the updates, and a film."""
+    with one_sentence():
+        from .knobs import draw_knobs
+
+        settings, chosen = settings_for(preset, given(context))
+        draw_knobs(photo, output, prior, settings, preset, depths, step_sizes, fit, device, max_side, chosen)
+
+
+@app.command()
+def bench(
+    photos: Annotated[Path, typer.Argument(help="The folder of photos, with a CREDITS.csv of splits.")],
+    output: Annotated[Path, results("The folder for the results, and for what is done so far.", "-o", "--output")],
+    prior: Annotated[
+        str, look("What good pictures look like: a bundled prior, a diffusers folder, or a hub id.", "-p", "--prior")
+    ] = "flowers64",
+    methods: Annotated[Path, look("The methods and their settings, in TOML.")] = BENCH_METHODS,
+    count: Annotated[int, results("How many photos, spread over the second half of the split by name.")] = 48,
+    split: Annotated[str, results("The split of photos that the prior was not trained on.")] = "val",
+    seed: Annotated[int, results("The same seed gives the same damages and the same restorations.")] = DEFAULT.seed,
+    batch: Annotated[int, machine("Photos at once: the most that is done twice where it was interrupted.")] = 16,
+    device: Annotated[str, machine("auto, cpu or cuda. auto takes a GPU where there is one.")] = "auto",
+    precision: Annotated[
+        str, machine("auto, bf16 or fp32. auto takes bf16, which is faster, where the machine computes with it.")
+    ] = "fp32",
+):
+    """Measure methods on photos damaged in twelve ways. Stop it when you like: the same command goes on."""
+    with one_sentence():
+        from .bench import bench
+
+        bench(photos, output, prior, methods, count, split, seed, batch, device, precision)
 
 
 @priors_app.callback(invoke_without_command=True)
@@ -321,6 +467,29 @@ def judge(
         from .judge import judge_prior
 
         judge_prior(prior, photos, output, val, classifier, samples, guidance, steps, seed, device)
+
+
+@priors_app.command()
+def calibrate(
+    prior: Annotated[str, typer.Argument(help="A bundled prior, a diffusers folder, or a hub id.")],
+    photos: Annotated[Path, typer.Argument(help="A folder of undamaged photos like those that it was trained on.")],
+    output: Annotated[
+        Path | None, results("The folder to write it to; if not given, beside the prior.", "-o", "--output")
+    ] = None,
+    read: Annotated[int, results("How many photos are damaged in 25 ways and read; takes little time.")] = 150,
+    restored: Annotated[int, results("How many of them are restored with every preset; takes long.")] = 12,
+    classifier: Annotated[Path | None, model("A folder made by `priors classifier`; if not given, of flowers.")] = None,
+    seed: Annotated[int, results("The same seed gives the same calibration.")] = 0,
+    device: Annotated[str, machine("auto, cpu or cuda. auto takes a GPU where there is one.")] = "auto",
+    precision: Annotated[
+        str, machine("auto, bf16 or fp32. auto takes bf16, which is faster, where the machine computes with it.")
+    ] = "auto",
+):
+    """Calibrate a prior for `restore --preset auto`: what it says about known damages, and what mends each best."""
+    with one_sentence():
+        from .calibrate import calibrate_prior
+
+        calibrate_prior(prior, photos, output, classifier, read, restored, seed, device, precision)
 
 
 @priors_app.command()

@@ -3,12 +3,15 @@
 import json
 import os
 import tempfile
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from PIL import ImageOps
 from rich.console import Console
 
+from ..evaluation import automatic
 from ..evaluation.metrics import or_none, psnr, ssim
 from ..evaluation.restoring import plan, run
 from ..evaluation.sheets import Cell, contact_sheet
@@ -19,16 +22,32 @@ from .pictures import FITS, MOST_WHOLE, fit, read, save, save_text, to_image
 from .progress import call_progress
 
 NAMES = {"code": "CODE", "odedit": "ODEdit", "official": "CODE, the authors' code"}
+WAYS = {"up": "Clipped on the way up", "updates": "Clipped in the updates", "down": "Clipped on the way down"}
 
 
-def restore_photos(paths, folder, prior, settings, how="crop", device="auto", most=MOST_WHOLE, film=False):
+def restore_photos(
+    paths,
+    folder,
+    prior,
+    settings,
+    how="crop",
+    device="auto",
+    most=MOST_WHOLE,
+    film=False,
+    heat=False,
+    given=None,
+):
     """Restore picture files into `folder`; the number of those that failed, each named in a sentence on stderr.
 
-    prior: a name, folder or hub id. how, most: see `fit`. film: whether to draw one. Raises ValueError or OSError,
-    before any picture, where anything else is wrong.
+    prior: a name, folder or hub id. how, most: see `fit`. film, heat: whether to draw one. given: a dictionary, for the
+    automatic mode, of settings that are not to be chosen. Raises ValueError or OSError, before any picture, where
+    anything else is wrong.
     """
-    if film and settings.method == "official":
-        raise ValueError("The authors' code tells nothing on its way: leave --film out, or take another method.")
+    if (film or heat) and settings.method == "official":
+        option = "--film" if film else "--heat"
+        raise ValueError(f"The authors' code tells nothing on its way: leave {option} out, or take another method.")
+    if heat and not settings.clipped:
+        raise ValueError("Without a clip there is no heat to draw: leave --heat out, or clip.")
     if how not in FITS:
         raise ValueError(f"The fit {how!r} is unknown: take one of {', '.join(FITS)}.")
     if device == "auto":
@@ -36,22 +55,37 @@ def restore_photos(paths, folder, prior, settings, how="crop", device="auto", mo
     prior = load(prior, device)
     if how == "whole" and most < prior.size:
         raise ValueError(f"The prior's pictures are {prior.size} pixels a side: take a --max-side of at least that.")
+    if given is not None and settings.method != "code":
+        raise ValueError("The preset auto chooses for the method code: leave one of the two out.")
     planned = plan(prior, settings)
+    most_calls = planned.all_calls if given is None else automatic.most_calls(prior, settings)
     make_folder(folder)
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     if planned.advice:
         errors.print(f"Warning: {planned.advice}")
     failed = 0
     with call_progress(errors) as bar:
-        task = bar.add_task("", total=planned.all_calls * len(paths))
+        task = bar.add_task("", total=most_calls * len(paths))
         for i, (path, stem) in enumerate(zip(paths, stems(paths, folder, settings.samples), strict=True)):
-            bar.update(task, description=path.name, completed=i * planned.all_calls)
+            bar.update(task, description=path.name, completed=i * most_calls)
             try:
                 fitted = fit(read(path), prior.size, how, prior.channels, most)
-                strip = Film() if film else None
+                strip, way, own, seen = Film() if film else None, planned, settings, {}
+                if given is not None:
+                    way, own, seen = chosen(prior, fitted[0], settings, given, lambda: bar.advance(task))
                 print(
                     restore_photo(
-                        path, folder, stem, prior, planned, settings, *fitted, lambda: bar.advance(task), strip
+                        path,
+                        folder,
+                        stem,
+                        prior,
+                        way,
+                        own,
+                        *fitted,
+                        lambda: bar.advance(task),
+                        strip,
+                        heat,
+                        seen,
                     ),
                     flush=True,
                 )
@@ -62,19 +96,29 @@ def restore_photos(paths, folder, prior, settings, how="crop", device="auto", mo
                 sentence = f"{path}: the GPU has too little memory for this: take fewer samples or --device cpu."
             failed += 1
             errors.print(sentence)
-        bar.update(task, completed=planned.all_calls * len(paths))
+        bar.update(task, completed=most_calls * len(paths))
     return failed
 
 
-def restore_photo(path, folder, stem, prior, planned, settings, picture, fitted, on_call, film=None):
+def chosen(prior, picture, settings, given, on_call):
+    """(plan, settings, what it looks like) of the automatic mode for a picture; what is `given` goes before."""
+    [(kind, name, settings)] = automatic.choose(prior, picture, settings, on_call)
+    settings = replace(settings, **given)
+    return plan(prior, settings), settings, {"looks like": kind, "preset": name, "calls": prior.calibration.calls}
+
+
+def restore_photo(
+    path, folder, stem, prior, planned, settings, picture, fitted, on_call, film=None, heat=False, seen=None
+):
     """Restore one picture file, write its results, sheet and report, and return a line that says what was made.
 
-    picture, fitted: what `fit` made of it. film: a Film to draw, or None.
+    picture, fitted: what `fit` made of it. film: a Film to draw, or None. heat: whether to draw what was clipped. seen:
+    what the automatic mode saw.
     """
     windows = windows_of(picture.shape, prior.size)
     result = run(prior, picture, settings, on_call, film)
     scores, sdedit = _scores(result, picture), result.sdedit and _scores(result.sdedit, picture)
-    pictures, sheet, strip, report = result_names(stem, settings.samples)
+    pictures, sheet, strip, warm, report = result_names(stem, settings.samples)
     facts = {
         "input": str(path),
         "input_size": fitted.size,
@@ -83,13 +127,19 @@ def restore_photo(path, folder, stem, prior, planned, settings, picture, fitted,
         "output": pictures,
         "output_size": fitted.shape,
         "film": strip if film else None,
+        "heat": warm if heat else None,
         "prior": prior.name,
         "device": str(prior.device),
+        "automatic": seen or None,
         "settings": settings.used(),
         "timestep": planned.timestep,
         "sigma": planned.sigma,
         "update_sigmas": planned.levels,
         "clipped": result.clipped[0] if result.clipped else None,
+        "clips": {
+            part: {"clipped": list(clip.moved), "sigmas": clip.sigmas, "shares": clip.shares}
+            for part, clip in result.clips.items()
+        },
         settings.method: scores,
         "sdedit": sdedit,
         "version": version("confident-ode"),
@@ -100,13 +150,16 @@ def restore_photo(path, folder, stem, prior, planned, settings, picture, fitted,
     title, named = f"{path.name}, restored with {Path(prior.name).name}", NAMES[settings.method]
     if film:
         save(_strip(title, film, picture, result, fitted), folder / strip)
+    if heat:
+        save(_heat(title, result, picture, fitted), folder / warm)
     save(_sheet(title, how, named, picture, result, scores, sdedit, fitted), folder / sheet)
     save_text(json.dumps(facts, indent=2, allow_nan=False, ensure_ascii=False) + "\n", folder / report)
     size, own = ("×".join(str(side) for side in shape) for shape in (fitted.shape, fitted.size))
     if fitted.how == "whole" and size != own:
         size = f"{size} of {own}"
+    looks = f"looks like {seen['looks like']}, restored as {seen['preset']}; " if seen else ""
     return (
-        f"{path} -> {folder / stem}_*: {len(pictures)} restored, {how}, {size} pixels; "
+        f"{path} -> {folder / stem}_*: {len(pictures)} restored, {how}, {size} pixels; {looks}"
         f"{result.nfe} network calls, {result.seconds:.1f} s"
     )
 
@@ -132,10 +185,10 @@ def stems(paths, folder, samples):
 
 
 def result_names(stem, samples):
-    """([restored pictures], sheet, film, report): the names of an input's results."""
+    """([restored pictures], sheet, film, heat, report): the names of an input's results."""
     numbers = [""] if samples == 1 else [f"_{i + 1}" for i in range(samples)]
     restored = [f"{stem}_restored{number}.png" for number in numbers]
-    return restored, f"{stem}_sheet.png", f"{stem}_film.png", f"{stem}.json"
+    return restored, *(f"{stem}_{kind}.png" for kind in ("sheet", "film", "heat")), f"{stem}.json"
 
 
 def make_folder(folder):
@@ -192,3 +245,13 @@ def _strip(title, film, picture, result, fitted):
     columns, row = film.cells(drawn)
     row = [Cell(drawn(picture)), *row, Cell(drawn(result.pictures[0]))]
     return contact_sheet(["Input", *columns, "Restored"], [row], title)
+
+
+def _heat(title, result, picture, fitted):
+    """What the clip moved in each part of the way, of the first sample, beside the input."""
+    row = [Cell(fitted.undo(to_image(picture)))]
+    for clip in result.clips.values():
+        grey = to_image(2 * clip.heat[:1] - 1).convert("L")
+        colours = ImageOps.colorize(grey, "black", "white", mid="red")
+        row.append(Cell(fitted.undo(colours), (f"{clip.moved[0]:.1%} of values", f"in {len(clip.sigmas)} steps")))
+    return contact_sheet(["Input", *(WAYS[part] for part in result.clips)], [row], title)

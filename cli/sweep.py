@@ -84,7 +84,8 @@ def at_size(prior, damaged, settings, on_call):
 def parsed(vary):
     """("eta", [0.6, 1.0]) of "eta=0.6,1.0", with the type that the setting's default has, but depths as they are."""
     name, found, listed = vary.partition("=")
-    kind = {"depth": str, "shallowest": str, "prior": str}.get(name, type(getattr(Settings(), name, None)))
+    named = {"depth": str, "shallowest": str, "start": str, "prior": str}
+    kind = named.get(name, type(getattr(Settings(), name, None)))
     if not found or kind not in READ:
         raise ValueError(f"{vary!r} is no setting with values: write, say, eta=0.6,1,1.7.")
     read_value, what = READ[kind]

@@ -45,8 +45,8 @@ def main(folder, sheet=None):
     prior = load(PRIOR)
     photos = read_photos(Path(folder), prior.size, "val").pictures
     clean = 2 * resized(photos[len(photos) // 2 :: len(photos) // 2 // COUNT][:COUNT], prior.size) - 1
-    shown = torch.from_numpy(np.array(Image.open(FOLDER / f"{SHOWN}.png"))).movedim(-1, 0)[None] / 127.5 - 1
-    clean = torch.cat([clean, shown])
+    shown = torch.from_numpy(np.array(Image.open(FOLDER / f"{SHOWN}.png"))).movedim(-1, 0)[None]
+    clean = torch.cat([clean, 2 * resized(shown, prior.size) - 1])
     damaged = {name: damage(clean) for name, damage in DAMAGES.items()}
     restored = {name: run(prior, torch.cat(list(damaged.values())), each) for name, each in track(VARIANTS.items())}
 

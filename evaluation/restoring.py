@@ -9,17 +9,17 @@ from functools import partial
 import torch
 
 from ..samplers.checks import finite
-from ..samplers.clipping import ConfidenceClip
+from ..samplers.clipping import ConfidenceClip, observation_range, quantile_range
 from ..samplers.denoisers import CallCounter, per_item
 from ..samplers.langevin import large_step
 from ..samplers.noise import LANGEVIN, SDEDIT, START, item_seeds, seeded_noise
 from ..samplers.noise_levels import decode_path, vp_to_ve
 from ..samplers.odedit import ODEDIT, ODEDIT_UPDATES, odedit, odedit_calls, odedit_levels
-from ..samplers.official import Official, official_code
+from ..samplers.official import QUIRKS, Official, official_code
 from ..samplers.restore import check_parts, decode_parts, restore, restore_calls, tightest, update_levels
 from ..samplers.sde import sdedit
 from ..samplers.windows import windowed
-from .settings import depth_of
+from .settings import PARTS, depth_of, quirks_of, range_of
 
 # windows that the network is given together: what a 256-pixel prior does with 4 pictures
 PIXELS_AT_ONCE = 4 * 256**2
@@ -30,8 +30,9 @@ class Plan:
     """What settings mean for a prior: the decode paths, (n,) with a last 0, the depth, and the network calls.
 
     levels: the VE sigmas of the updates, deepest first, empty where there are none. method: a function with the
-    signature of `restore`, which takes seed, samples, encoder and clip. advice: a sentence, or None. threshold: whether
-    the models given to it are thresholded. sdedit_sigmas: SDEdit's path, if asked for.
+    signature of `restore`, which takes seed, samples, and for each part of the way a denoiser and a clip. advice: a
+    sentence, or None. clip, threshold: the parts for which it is given a clip, and a denoiser that is thresholded.
+    sdedit_sigmas: SDEdit's path, if asked for.
     """
 
     sigmas: torch.Tensor
@@ -40,8 +41,8 @@ class Plan:
     calls: int
     advice: str | None
     method: Callable = field(repr=False)
-    clip: bool
-    threshold: bool
+    clip: tuple[str, ...]
+    threshold: tuple[str, ...]
     sdedit_sigmas: torch.Tensor | None = None
 
     @property
@@ -54,24 +55,52 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Clipped:
+    """What the clip of one part of the way did. heat: the share of its calls that moved a place, (B, H, W) in [0, 1].
+
+    The largest of its channels'. moved: the share of values that any call moved, one for each item. shares: the share
+    that each call moved, of all items; sigmas: its noise level.
+    """
+
+    heat: torch.Tensor
+    moved: tuple[float, ...]
+    shares: tuple[float, ...]
+    sigmas: tuple[float, ...]
+
+    @classmethod
+    def by(cls, clip):
+        """That of a ConfidenceClip that has been called."""
+        moved = clip.clipped.flatten(1).float().mean(1)
+        return cls(
+            clip.heat().amax(1).cpu(), *(tuple(v.tolist()) for v in (moved, clip.shares.mean(1))), tuple(clip.sigmas)
+        )
+
+
+@dataclass(frozen=True)
 class Result:
     """Restored pictures (B * samples, C, H, W) in [-1, 1] on the CPU, sample j of picture i at i * samples + j.
 
-    nfe: network calls. clipped: the share of values that the clip moved, one for each picture, empty without a clip and
-    where the method does not say. sdedit: the Result of SDEdit on the same pictures, if asked for.
+    nfe: network calls. clips: what the clip did in each part of the way where there is one, of B items up and of
+    B * samples later; empty where the method does not say. sdedit: the Result of SDEdit on the same pictures, if asked
+    for.
     """
 
     pictures: torch.Tensor
     nfe: int
     seconds: float
-    clipped: tuple[float, ...] = ()
+    clips: dict[str, Clipped] = field(default_factory=dict)
     sdedit: "Result | None" = None
+
+    @property
+    def clipped(self):
+        """The share of values that the clip moved on the way up, one for each picture, empty without one there."""
+        return self.clips["up"].moved if "up" in self.clips else ()
 
 
 def plan(prior, settings):
     """The Plan of `settings` for `prior`; ValueError with one sentence where they do not go together."""
     planned = PLANS[settings.method](prior, settings)
-    prior.model(settings.guidance, settings.threshold)
+    prior.model(settings.guidance, bool(settings.thresholded))
     prior.conditioning(settings.label, 1)
     if settings.guidance != 1 and settings.label is None:
         raise ValueError("Guidance needs a class to guide to: give a label, or take guidance 1.")
@@ -85,10 +114,13 @@ def plan(prior, settings):
 
 
 def _plan_code(prior, settings):
-    path, timestep = _path(prior, settings.depth, settings.steps, settings.spacing)
-    levels = path[:1]
+    deepest = 1.0 if settings.start == "deepest" else settings.depth
+    path, timestep = _path(prior, deepest, settings.steps, settings.spacing)
+    # from the depth on, which the path to it begins with
+    updated = path if deepest == settings.depth else path[path <= _sigma(prior, settings.depth)]
+    levels = updated[:1]
     if settings.levels > 1:
-        levels = update_levels(path, settings.levels, _sigma(prior, settings.shallowest))
+        levels = update_levels(updated, settings.levels, _sigma(prior, settings.shallowest))
     langevin = {
         "step": settings.step_size,
         "updates": settings.updates,
@@ -97,31 +129,32 @@ def _plan_code(prior, settings):
         "temperature": settings.temperature,
         "mode": settings.step_mode,
     }
+    ways = {"solver": settings.solver, "levels": levels, "noiseless_last": settings.noiseless_last}
     return Plan(
         sigmas=path,
         timestep=timestep,
         levels=tuple(levels.tolist()) if settings.updates else (),
-        calls=restore_calls(path, settings.updates, settings.blocks, settings.solver, levels),
+        calls=restore_calls(path, settings.updates, settings.blocks, **ways),
         advice=_advice(path, levels, settings.step_scale, **langevin) if settings.updates else None,
-        method=partial(restore, levels=levels, scale=settings.step_scale, solver=settings.solver, **langevin),
-        clip=settings.clip,
-        threshold=settings.threshold,
+        method=partial(restore, scale=settings.step_scale, **ways, **langevin),
+        clip=settings.clipped,
+        threshold=settings.thresholded,
     )
 
 
 def _plan_odedit(prior, settings):
     path, timestep = _path(prior, settings.depth, settings.steps, settings.spacing)
-    levels, updates = odedit_levels(path), ODEDIT_UPDATES[settings.damage]
+    levels, updates = odedit_levels(path, settings.levels), ODEDIT_UPDATES[settings.damage]
     langevin = {"step": settings.step_size, "temperature": settings.temperature}
     return Plan(
         sigmas=path,
         timestep=timestep,
         levels=tuple(levels.unique().flip(0).tolist()),
-        calls=odedit_calls(path, settings.damage),
+        calls=odedit_calls(path, settings.damage, settings.levels),
         advice=_advice(path, levels, "sigma", updates=updates, blocks=ODEDIT["blocks"], **langevin),
-        method=partial(odedit, damage=settings.damage, **langevin),
-        clip=False,
-        threshold=settings.threshold,
+        method=partial(odedit, damage=settings.damage, count=settings.levels, **langevin),
+        clip=settings.clipped,
+        threshold=settings.thresholded,
     )
 
 
@@ -133,6 +166,7 @@ def _plan_official(prior, settings):
         min(round(prior.levels.depth(**depth_of(depth)) / stride), settings.steps)
         for depth in (settings.depth, settings.shallowest)
     )
+    quirks, way = quirks_of(settings.quirks), settings.thresholded
     official = Official(
         n=settings.steps,
         latent=max(2, latent),
@@ -142,11 +176,17 @@ def _plan_official(prior, settings):
         decay=settings.decay,
         levels=settings.levels,
         shallowest=shallowest,
-        clip=settings.clip,
+        from_deepest=settings.start and settings.start == "deepest",
+        clip="up" in settings.clipped,
+        langevin_clip="updates" in settings.clipped,
+        decode_clip="down" in settings.clipped,
         eta=settings.eta,
-        threshold=settings.threshold,
-        langevin_threshold=settings.threshold,
+        threshold="down" in way,
+        langevin_threshold="updates" in way,
+        std_schedule="std schedule" in quirks,
+        noise_twice="second noise" in quirks,
         samples=settings.samples,
+        mended=tuple(quirk for quirk in QUIRKS if quirk not in quirks),
     )
     grid = prior.levels.sigma(stride * torch.arange(official.n)).cpu()
     path, levels = torch.cat([grid.flip(0), grid.new_zeros(1)]), grid[official.updated].flip(0)
@@ -159,18 +199,16 @@ def _plan_official(prior, settings):
         advice=_advice(path, levels, "geometric", step=official.step, **langevin),
         method=partial(_official, levels=prior.levels, settings=official),
         # it does both itself
-        clip=False,
-        threshold=False,
+        clip=(),
+        threshold=(),
     )
 
 
 PLANS = {"code": _plan_code, "odedit": _plan_odedit, "official": _plan_official}
 
 
-def _official(
-    model, x, sigmas, extra_args=None, callback=None, disable=None, *, seed, samples, encoder, clip, levels, settings
-):
-    """`official_code` in the signature of `restore`; its clip is its own, and `model` encodes, too."""
+def _official(model, x, sigmas, extra_args=None, callback=None, disable=None, *, seed, samples, levels, settings, **_):
+    """`official_code` in the signature of `restore`; its clips are its own, and `model` does all parts of the way."""
     seeds = item_seeds(seed, len(x) * samples)
     start, updates = seeded_noise(seeds[::samples], START), seeded_noise(seeds, LANGEVIN)
 
@@ -200,19 +238,21 @@ def _advice(path, levels, scale, *, step, mode="absolute", **langevin):
 
 
 @torch.inference_mode()
-def run(prior, pictures, settings, on_call=None, callback=None):
+def run(prior, pictures, settings, on_call=None, callback=None, seeds=None):
     """The Result of restoring `pictures`, (B, C, H, W) in [-1, 1]; on_call() is called after each network call.
 
     Pictures larger than the prior's are restored in windows, and all windows of all pictures are one network call.
-    callback: that of the samplers, which the method "official" does not call. Raises ValueError like `plan`, where a
+    callback: that of the samplers, which the method "official" does not call. seeds: one for each result, in place of
+    those that follow the settings' seed. Raises ValueError like `plan`, where a
     picture is smaller than the prior's, or where the network gives NaN or infinity.
     """
     planned = plan(prior, settings)
     pictures = pictures.to(prior.device)
-    model = CallCounter(_denoiser(prior, settings.guidance, planned.threshold), on_call)
+    up, updates, down = (part in planned.threshold for part in PARTS)
+    encoder = CallCounter(encoder_of(prior, settings.label, up, len(pictures)), on_call)
+    corrector, model = (CallCounter(_denoiser(prior, settings.guidance, part), on_call) for part in (updates, down))
     conditioning = prior.conditioning(settings.label, len(pictures))
-    encoder = CallCounter(_encoder(prior, settings.label, planned.threshold, len(pictures)), on_call)
-    clip = ConfidenceClip(settings.eta) if planned.clip else None
+    clips = {part: _clip(settings, pictures, part) for part in planned.clip}
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the plan holds it
@@ -222,22 +262,41 @@ def run(prior, pictures, settings, on_call=None, callback=None):
             planned.sigmas,
             conditioning,
             callback,
-            seed=settings.seed,
+            seed=settings.seed if seeds is None else seeds,
             samples=settings.samples,
             encoder=encoder,
-            clip=clip,
+            corrector=corrector,
+            clip=clips.get("up"),
+            langevin_clip=clips.get("updates"),
+            decode_clip=clips.get("down"),
         )
     restored = restored.clamp(-1, 1).cpu()
     seconds = time.perf_counter() - start
-    clipped = tuple(clip.clipped.float().mean((1, 2, 3)).tolist()) if clip else ()
+    # without updates theirs is not called
+    clipped = {part: Clipped.by(clip) for part, clip in clips.items() if clip.sigmas}
     rival = run_sdedit(prior, pictures, settings, planned.sdedit_sigmas, on_call) if settings.sdedit else None
-    return Result(restored, encoder.calls + model.calls, seconds, clipped, rival)
+    return Result(restored, encoder.calls + corrector.calls + model.calls, seconds, clipped, rival)
+
+
+def _clip(settings, pictures, part):
+    """The ConfidenceClip of a part of the way, whose range may be that of the pictures or of places in them."""
+    kind, numbers = range_of(settings.clip_range)
+    ranges = {
+        "pixels": lambda: (-1.0, 1.0),
+        "fixed": lambda low, high: (low, high),
+        "quantiles": partial(quantile_range, pictures),
+        "around": partial(observation_range, pictures),
+    }
+    low, high = ranges[kind](*numbers)
+    if part != "up" and isinstance(low, torch.Tensor):
+        low, high = (bound.repeat_interleave(settings.samples, 0) for bound in (low, high))
+    return ConfidenceClip(settings.eta, low, high)
 
 
 @torch.inference_mode()
 def run_sdedit(prior, pictures, settings, sigmas, on_call=None):
     """The Result of SDEdit down the path `sigmas`, with the seeds, samples, label and guidance of `settings`."""
-    model = CallCounter(_denoiser(prior, settings.guidance, settings.threshold), on_call)
+    model = CallCounter(_denoiser(prior, settings.guidance, "down" in settings.thresholded), on_call)
     starts = pictures.to(prior.device).repeat_interleave(settings.samples, 0)
     seeds = item_seeds(settings.seed, len(starts))
     start = time.perf_counter()
@@ -252,7 +311,7 @@ def run_sdedit(prior, pictures, settings, sigmas, on_call=None):
     return Result(edited, model.calls, time.perf_counter() - start)
 
 
-def _encoder(prior, label, threshold, batch):
+def encoder_of(prior, label, threshold, batch):
     """The denoiser that reads a picture: without guidance, and without a label where the prior can do without."""
     label = label if prior.null is None else None
     return partial(_denoiser(prior, 1.0, threshold), **prior.conditioning(label, batch))

@@ -13,10 +13,11 @@ INK, QUIET, RULE = "#1b1b1f", "#66666e", "#d8d8de"
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture of any size and the lines of text under it."""
+    """A picture of any size, the lines of text under it, and the colour of a frame round it, if any."""
 
     picture: Image.Image
     lines: tuple[str, ...] = ()
+    frame: str | None = None
 
 
 def contact_sheet(columns, rows, title="", labels=()):
@@ -56,6 +57,9 @@ def contact_sheet(columns, rows, title="", labels=()):
         for x, cell in zip(places, row, strict=True):
             if cell:
                 sheet.paste(cell.picture, (x, y))
+                if cell.frame:
+                    box = (x - 6, y - 6, x + cell.picture.width + 5, y + cell.picture.height + 5)
+                    draw.rectangle(box, outline=cell.frame, width=4)
                 draw.text((x, y + cell.picture.height + 6), "\n".join(cell.lines), QUIET, note, spacing=LINE - 15)
         y += heights[i] + GAP
     return sheet

@@ -8,9 +8,11 @@ from .conditioning import ClassCondition
 from .decode import ODEDecode
 from .examples import ExamplePicture
 from .invert import DDIMInvert
+from .knobs import Film, Knobs
 from .langevin import LangevinUpdate
 from .loaders import LoadPixelPrior
 from .odedit import ODEdit
+from .official import OfficialCode
 from .restore import Restore
 from .schedule import Schedule
 from .sdedit import SDEdit
@@ -26,6 +28,9 @@ NODES = [
     SDEdit,
     Restore,
     ODEdit,
+    OfficialCode,
+    Knobs,
+    Film,
     CompareImages,
     ExamplePicture,
 ]

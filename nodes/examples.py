@@ -45,7 +45,7 @@ class ExamplePicture(sockets.Node):
             node_id="CODE_ExamplePicture",
             display_name="Example Picture",
             category="CODE",
-            description="A flower of 32×32 pixels, drawn from the bundled prior, whole and damaged, to try things on.",
+            description="A flower of 64×64 pixels, drawn from the bundled prior, whole and damaged, to try things on.",
             inputs=[
                 io.Combo.Input(
                     "picture",

@@ -71,15 +71,7 @@ class LangevinUpdate(sockets.Node):
                 sockets.seed("Draws the noise of the updates: another seed, another restoration."),
                 *sockets.guidance(),
                 sockets.clip(sockets.CLIP_HERE),
-                io.Combo.Input(
-                    "mode",
-                    options=list(core.STEP_MODES),
-                    default="absolute",
-                    optional=True,
-                    tooltip="What step_size counts. absolute: the paper's epsilon. relative: a share of the level's "
-                    "noise variance, so that one step suits every depth; 0.0025 to begin with. snr: a ratio of signal "
-                    "to noise [r], measured in each picture; 0.08 to begin with, up to 0.5 moves further.",
-                ),
+                sockets.step_mode(),
                 io.Boolean.Input(
                     "noiseless_last",
                     default=True,

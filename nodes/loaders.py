@@ -36,6 +36,7 @@ class LoadPixelPrior(sockets.Node):
                 io.Combo.Input(
                     "prior",
                     options=choices(),
+                    default="flowers64",
                     tooltip="What the model knows decides what it can restore. Bundled priors come first, then "
                     "folders in diffusers layout under models/diffusers.",
                 ),

@@ -8,7 +8,7 @@ from ..samplers.restore import check_parts, decode_parts
 from . import sockets
 from .clip import heat_of, mask_of
 from .guider import Guided, samples_of
-from .restore import checked_image, fitted, report, restored_latent
+from .restore import checked_image, fitted, report, restored_latent, size_told
 from .schedule import path_for
 
 
@@ -19,7 +19,7 @@ class ODEdit(sockets.Node):
             node_id="CODE_ODEdit",
             display_name="ODEdit",
             category="CODE",
-            description="Restores a picture from its deepest latent, with small updates at four noise levels on the "
+            description="Restores a picture from its deepest latent, with small updates at a few noise levels on the "
             "way down. Takes far longer than CODE Restore.",
             inputs=[
                 *sockets.damaged_picture(),
@@ -27,7 +27,7 @@ class ODEdit(sockets.Node):
                     "damage",
                     options=list(ODEDIT_UPDATES),
                     default="light",
-                    tooltip="How much of the picture is lost: 100, 200 or 300 updates at each of the four levels [K]. "
+                    tooltip="How much of the picture is lost: 100, 200 or 300 updates at each of the levels [K]. "
                     "Heavier is more realism, less fidelity, and more time.",
                 ),
                 sockets.seed("Draws the noise of the updates: another seed, another restoration."),
@@ -76,11 +76,24 @@ class ODEdit(sockets.Node):
                 ),
                 *sockets.guidance(),
                 sockets.clip("From Confidence Clip: takes out on the way up what no noise explains. Not in the paper."),
+                *sockets.fit_widgets(),
+                io.Int.Input(
+                    "levels",
+                    default=4,
+                    min=1,
+                    max=100,
+                    optional=True,
+                    tooltip="At how many noise levels the updates take place, evenly from the cleanest up. 4 is the "
+                    "paper's. Fewer take less time; more are more realism and less fidelity.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="restored", tooltip="The restoration. For ODEdit+, enlarge it next."),
                 io.Image.Output(display_name="seen", tooltip="The input as the model saw it, to compare with."),
-                io.String.Output(display_name="report", tooltip="Network calls, and how far the picture was moved."),
+                io.String.Output(
+                    display_name="report", tooltip="Network calls, how far the picture was moved, and its size."
+                ),
+                sockets.heat("With a clip, what was not believed: in how many of the steps up it moved each place."),
             ],
         )
 
@@ -100,12 +113,15 @@ class ODEdit(sockets.Node):
         negative=None,
         cfg=1.0,
         clip=None,
+        fit="crop",
+        max_side=sockets.MAX_SIDE,
+        levels=4,
     ):
         sockets.check_choice("damage", damage, ODEDIT_UPDATES)
-        seen = fitted(model, vae, checked_image(image))
+        seen = fitted(model, vae, checked_image(image), fit, max_side)
         x = samples_of(model, {"samples": vae.encode(seen)})
         path, _ = path_for(model, steps, depth, spacing="linspace")
-        parts = decode_parts(path, odedit_levels(path), "sigma")
+        parts = decode_parts(path, odedit_levels(path, levels), "sigma")
         langevin = {
             "updates": ODEDIT_UPDATES[damage],
             "blocks": ODEDIT["blocks"],
@@ -120,12 +136,14 @@ class ODEdit(sockets.Node):
             parts,
             seeds=item_seeds(seed, len(x)),
             solver=ODEDIT["solver"],
-            clip=clip,
+            clips={"up": clip},
             step=step_size,
             noiseless_last=ODEDIT["noiseless_last"],
             **langevin,
         )
         pictures = vae.decode(restored).clamp(0, 1)
-        clipped = mask_of(heat_of(used, x)).mean().item() if used else None
-        said = report(odedit_calls(path, damage), parts, step_size, clipped, pictures, seen)
-        return io.NodeOutput(pictures, seen, said)
+        heat = heat_of(used, x)
+        clipped = mask_of(heat).mean().item() if used else None
+        size = size_told(model, image, seen)
+        said = report(odedit_calls(path, damage, levels), parts, step_size, clipped, pictures, seen, size)
+        return io.NodeOutput(pictures, seen, said, heat)

@@ -1,5 +1,7 @@
 """A diffusers UNet2DModel as a native MODEL: pixels are its latents, class labels its conditioning."""
 
+from functools import partial
+
 import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
@@ -9,14 +11,14 @@ import comfy.sd
 import comfy.supported_models_base
 import torch
 
+from ..evaluation.restoring import PIXELS_AT_ONCE
 from ..samplers.denoisers import dynamic_thresholding
+from ..samplers.windows import windowed, windows_of
 
 MODEL_TYPES = {
     "epsilon": comfy.model_base.ModelType.EPS,
     "v_prediction": comfy.model_base.ModelType.V_PREDICTION,
 }
-# times the size it was trained at, beyond which attention takes minutes and the picture is no picture
-LARGEST = 4
 
 
 class Pixels(comfy.latent_formats.LatentFormat):
@@ -51,6 +53,14 @@ class PixelModel(comfy.model_base.BaseModel):
         self.model_sampling.set_sigmas(prior.levels.sigmas.clamp(max=1e4))
         self.prior = prior
 
+    def memory_required(self, input_shape, *args, **kwargs):
+        """ComfyUI's estimate, of no more pixels than the network is given at once."""
+        size = self.prior.size
+        if max(input_shape[-2:]) > size:
+            windows = min(windows_at_once(self.prior), input_shape[0] * windows_of(input_shape, size))
+            input_shape = [windows, *input_shape[1:-2], size, size]
+        return super().memory_required(input_shape, *args, **kwargs)
+
     def extra_conds(self, **kwargs):
         if kwargs.get("cross_attn") is not None:
             raise ValueError(
@@ -73,27 +83,42 @@ class PixelModel(comfy.model_base.BaseModel):
 
 
 class PixelNetwork(torch.nn.Module):
-    """network(x_vp, t, y=labels) with ComfyUI's arguments; refuses sizes that the network cannot take."""
+    """network(x_vp, t, y=labels) with ComfyUI's arguments; pictures larger than the prior's go to it in windows."""
 
     def __init__(self, prior):
         super().__init__()
-        self.unet, self.channels, self.size = prior.network, prior.channels, prior.size
+        self.unet, self.size = prior.network, prior.size
         self.stride = 2 ** (len(prior.network.config.block_out_channels) - 1)
+        self.predicted = partial(_predicted, prior.network, prior.channels)
+        self.windowed = windowed(self.predicted, prior.size, windows_at_once(prior))
 
     @property
     def dtype(self):
         return self.unet.dtype
 
     def forward(self, x, t, context=None, control=None, transformer_options=None, y=None, **_):
-        height, width = x.shape[-2:]
-        if height % self.stride or width % self.stride or max(height, width) > LARGEST * self.size:
-            raise ValueError(
-                f"The picture is {width}x{height}, and this prior knows {self.size}x{self.size}: scale it to that, "
-                f"or to multiples of {self.stride} up to {LARGEST * self.size}."
-            )
         if control is not None:
             raise ValueError("A pixel prior has no use for a ControlNet: connect the conditioning without it.")
-        return self.unet(x, t, class_labels=y).sample[:, : self.channels]
+        height, width = x.shape[-2:]
+        if min(height, width) >= self.size:
+            return self.windowed(x, t, y=y)
+        if max(height, width) > self.size or height % self.stride or width % self.stride:
+            raise ValueError(
+                f"The picture is {width}x{height}, and this prior knows {self.size}x{self.size}: scale it so that no "
+                f"side is smaller than {self.size}."
+            )
+        return self.predicted(x, t, y=y)
+
+
+def windows_at_once(prior):
+    """How many windows a Prior is given together, of all pictures."""
+    return max(1, PIXELS_AT_ONCE // prior.size**2)
+
+
+def _predicted(unet, channels, x, t, y):
+    # a picture in many windows is one call, which would outlast an interrupt
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    return unet(x, t, class_labels=y).sample[:, :channels]
 
 
 def native_model(prior, threshold=False):

@@ -6,11 +6,15 @@ import comfy.utils
 import torch
 from comfy_api.latest import io
 
+from ..evaluation import presets
 from ..evaluation.metrics import psnr
-from ..samplers.langevin import langevin_calls, large_step
+from ..evaluation.settings import parts_of
+from ..samplers.langevin import STEP_MODES, langevin_calls, large_step
 from ..samplers.noise import item_seeds
 from ..samplers.restore import STEP_SCALES, check_parts, decode_parts, restore_calls, tightest, update_levels
+from ..samplers.windows import windows_of
 from . import sockets
+from .automatic import choose
 from .clip import clip_settings, heat_of, mask_of
 from .decode import decode, resets_on
 from .guider import Guided, Progress, noise_levels, samples_of
@@ -38,9 +42,25 @@ class Settings:
     levels: int = 1
     shallowest: float = 0.1
     scale: str = "none"
+    mode: str = "absolute"
+    clip_at: str = "up"
 
     def langevin(self):
-        return {"updates": self.updates, "blocks": self.blocks, "decay": DECAY, "temperature": TEMPERATURE}
+        return {
+            "updates": self.updates,
+            "blocks": self.blocks,
+            "decay": DECAY,
+            "temperature": TEMPERATURE,
+            "mode": self.mode,
+        }
+
+    def clips(self, model, x, samples):
+        """The ClipSettings of each part of the way that is clipped, by its name, for x (B, C, h, w) and its samples."""
+        later = {"samples": x.repeat_interleave(samples, 0)}
+        return {
+            part: clip_settings(model, self.eta, reference=None if part == "up" else later)
+            for part in (parts_of(self.clip_at) if self.clip else ())
+        }
 
     def levels_on(self, model, path):
         """The VE levels of a decode path that the updates take place at, (levels,), or none."""
@@ -52,21 +72,18 @@ class Settings:
         return update_levels(path, self.levels, table.sigma(table.depth(fraction=self.shallowest)).item())
 
 
-PRESETS = {
-    "balanced": Settings(),
-    "detail": Settings(depth=0.3, step_size=1e-3, updates=30, eta=1.3, levels=2, shallowest=0.05),
-    "noise": Settings(updates=30, levels=2, shallowest=0.05),
-    "blocks": Settings(depth=0.5, eta=0.7),
-    "strokes": Settings(depth=0.5, step_size=5e-3),
-    "masked": Settings(depth=0.7, eta=0.7),
-    "faded": Settings(step_size=1e-3, clip=False, cfg=7.0),
-    "faithful": Settings(depth=0.3, step_size=1e-3),
-    "bold": Settings(step_size=5e-3),
-}
+def settings_of(values):
+    """Settings of a dictionary with the names that the commands use."""
+    names = {"step_scale": "scale", "step_mode": "mode", "guidance": "cfg"}
+    return Settings(**{names.get(name, name): value for name, value in values.items()})
 
 
-def fitted(model, vae, pictures):
-    """(B, H, W, C) cut and scaled to the square that a pixel prior knows, else cut to what the VAE encodes."""
+PRESETS = {name: settings_of(values) for name, values in presets.PRESETS.items()}
+
+
+def fitted(model, vae, pictures, fit="crop", max_side=sockets.MAX_SIDE):
+    """(B, H, W, C) as a pixel prior takes it, by `fit` its square or whole; else cut to what the VAE encodes."""
+    sockets.check_choice("fit", fit, sockets.FITS)
     if not isinstance(model.model, PixelModel):
         cropped = vae.vae_encode_crop_pixels(pictures)
         if not cropped.numel():
@@ -75,10 +92,23 @@ def fitted(model, vae, pictures):
                 f"{vae.spacial_compression_encode()} pixels a side: enlarge it."
             )
         return cropped
-    size = model.model.prior.size
-    method = "bicubic" if min(pictures.shape[1:3]) < size else "area"
-    square = comfy.utils.common_upscale(pictures.movedim(-1, 1), size, size, method, "center")
-    return square.movedim(1, -1).clamp(0, 1)
+    size, own = model.model.prior.size, pictures.shape[1:3]
+    height, width = whole_shape(own, size, max_side) if fit == "whole" else (size, size)
+    method, crop = "bicubic" if min(own) < size else "area", "disabled" if fit == "whole" else "center"
+    scaled = comfy.utils.common_upscale(pictures.movedim(-1, 1), width, height, method, crop)
+    return scaled.movedim(1, -1).clamp(0, 1)
+
+
+def whole_shape(own, least, most):
+    """The (height, width) nearest to a picture's own in its proportions, with no side under `least` or over `most`."""
+    scale = max(min(1, most / max(own)), least / min(own))
+    shape = tuple(round(side * scale) for side in own)
+    if max(shape) > most:
+        raise ValueError(
+            f"The picture is {own[1]}x{own[0]}, whose shape does not go into sides of {least} to {most} pixels: take a "
+            "larger max_side, or fit crop."
+        )
+    return shape
 
 
 class Restore(sockets.Node):
@@ -94,10 +124,12 @@ class Restore(sockets.Node):
                 *sockets.damaged_picture(),
                 io.Combo.Input(
                     "preset",
-                    options=[*PRESETS, "custom"],
+                    options=[*PRESETS, "auto", "custom"],
                     default="balanced",
-                    tooltip="What is wrong. balanced: anything. detail: blur, light noise. noise: heavy noise, wrong "
-                    "pixels. blocks: missing blocks, lines. strokes: a sketch in colours. masked: what a mask marks. "
+                    tooltip="What is wrong. auto: sees for itself and chooses (bundled priors, or calibrated ones). "
+                    "balanced: anything. light: hardly anything. detail: blur, light noise. noise: heavy noise, wrong "
+                    "pixels. smooth: the same, without texture. hazy: fog. blocks: missing blocks, lines. strokes: a "
+                    "sketch in colours. masked: what a mask marks. "
                     "faded: fog, contrast, colour (needs a class or prompt, and negative). faithful changes less, bold "
                     "more. custom: the settings below, which the others ignore.",
                 ),
@@ -122,6 +154,9 @@ class Restore(sockets.Node):
                 *reversed(sockets.guidance()),
                 sockets.mask(),
                 *sockets.level_widgets(),
+                *sockets.fit_widgets(),
+                sockets.step_mode(),
+                sockets.clip_at(),
             ],
             outputs=[
                 io.Image.Output(
@@ -129,93 +164,173 @@ class Restore(sockets.Node):
                 ),
                 io.Image.Output(display_name="seen", tooltip="The input as the model saw it, to compare with."),
                 io.String.Output(
-                    display_name="report", tooltip="Network calls, clipping, and how far the picture was moved."
+                    display_name="report",
+                    tooltip="Network calls, clipping, how far the picture was moved, and its size.",
                 ),
                 sockets.heat("What was not believed: in how many of the steps up the clip moved each place."),
             ],
         )
 
     @classmethod
-    def execute(cls, model, vae, image, positive, preset, seed, samples, negative=None, mask=None, **custom):
-        sockets.check_choice("preset", preset, [*PRESETS, "custom"])
+    def execute(
+        cls,
+        model,
+        vae,
+        image,
+        positive,
+        preset,
+        seed,
+        samples,
+        negative=None,
+        mask=None,
+        fit="crop",
+        max_side=sockets.MAX_SIDE,
+        **custom,
+    ):
+        sockets.check_choice("preset", preset, [*PRESETS, "auto", "custom"])
         if preset == "masked" and mask is None:
             raise ValueError("The preset masked restores what a mask marks: connect one, or take another preset.")
         if samples < 1:
             raise ValueError(f"There are {samples} samples to make of each picture: take 1 or more.")
-        settings = PRESETS.get(preset) or Settings(**custom)
-        sockets.check_choice("scale", settings.scale, STEP_SCALES)
-        if not (settings.updates or settings.clip or settings.cfg != 1):
-            raise ValueError("With no updates, no clip and cfg 1 nothing would change: turn one of them on.")
-        seen = fitted(model, vae, checked_image(image))
+        seen = fitted(model, vae, checked_image(image), fit, max_side)
         x = samples_of(model, {"samples": vae.encode(seen)})
-        mask = fitted_mask(model, vae, image, mask)
+        mask = fitted_mask(model, vae, image, mask, fit, max_side)
         mask = None if mask is None else latent_mask(model, mask, x)
-        path, _ = path_for(model, settings.steps, settings.depth)
-        levels, langevin = settings.levels_on(model, path), settings.langevin()
-        parts = decode_parts(path, levels, settings.scale)
-        check_parts(parts, settings.step_size, **langevin)
         # a label and guidance belong to the way down
-        up, down = Guided(model, negative or positive), Guided(model, positive, negative, settings.cfg)
-        restored, used = restored_latent(
-            up,
-            down,
-            x,
-            parts,
-            seeds=item_seeds(seed, len(x) * samples),
-            samples=samples,
-            clip=clip_settings(model, settings.eta) if settings.clip else None,
-            mask=mask,
-            step=settings.step_size,
-            **langevin,
-        )
-        pictures, heat = vae.decode(restored).clamp(0, 1), heat_of(used, x)
-        calls = restore_calls(path, settings.updates, settings.blocks, levels=levels)
-        clipped = mask_of(heat).mean().item() if used else None
-        said = report(calls, parts, settings.step_size, clipped, pictures, seen.repeat_interleave(samples, 0))
-        return io.NodeOutput(pictures, seen, said, heat)
+        up = Guided(model, negative or positive)
+        if preset == "auto":
+            chosen = [(kind, name, settings_of(values)) for kind, name, values in choose(up, x, seed)]
+        else:
+            chosen = [("", preset, PRESETS.get(preset) or Settings(**custom))] * len(x)
+        seeds, size = item_seeds(seed, len(x) * samples), size_told(model, image, seen)
+        groups = [[i for i, other in enumerate(chosen) if other == one] for one in dict.fromkeys(chosen)]
+        pictures, heats, said = [], [], []
+        for places in groups:
+            kind, name, settings = chosen[places[0]]
+            down = Guided(model, positive, negative, settings.cfg)
+            results = [i * samples + j for i in places for j in range(samples)]
+            restored, used, calls, parts = restored_with(
+                settings,
+                up,
+                down,
+                x[places],
+                seeds=[seeds[i] for i in results],
+                samples=samples,
+                mask=mask if mask is None or len(mask) == 1 else mask[places],
+            )
+            pictures.append(vae.decode(restored).clamp(0, 1))
+            heats.append(heat_of(used, x[places]))
+            clipped, inputs = mask_of(heats[-1]).mean().item() if used else None, seen[places]
+            inputs = inputs.repeat_interleave(samples, 0)
+            line = report(calls, parts, settings.step_size, clipped, pictures[-1], inputs, size, settings.mode)
+            said.append(f"{seen_as(kind, name, places, len(x))}{line}")
+        order = torch.tensor([i for places in groups for i in places]).argsort()
+        pictures, heat = torch.cat(pictures), torch.cat(heats)[order]
+        pictures = pictures.unflatten(0, (len(x), samples))[order].flatten(0, 1)
+        return io.NodeOutput(pictures, seen, "\n".join(said), heat)
+
+
+def restored_with(settings, up, down, x, *, seeds, samples, mask):
+    """(LATENT tensor, clip used up, network calls, parts of the way down) of `restored_latent` with Settings."""
+    model = down.model
+    sockets.check_choice("scale", settings.scale, STEP_SCALES)
+    sockets.check_choice("mode", settings.mode, STEP_MODES)
+    if not (settings.updates or settings.clip or settings.cfg != 1):
+        raise ValueError("With no updates, no clip and cfg 1 nothing would change: turn one of them on.")
+    path, _ = path_for(model, settings.steps, settings.depth)
+    levels, langevin = settings.levels_on(model, path), settings.langevin()
+    parts = decode_parts(path, levels, settings.scale)
+    check_parts(parts, settings.step_size, **langevin)
+    restored, used = restored_latent(
+        up,
+        down,
+        x,
+        parts,
+        seeds=seeds,
+        samples=samples,
+        clips=settings.clips(model, x, samples),
+        mask=mask,
+        step=settings.step_size,
+        **langevin,
+    )
+    return restored, used, restore_calls(path, settings.updates, settings.blocks, levels=levels), parts
+
+
+def seen_as(kind, name, places, count):
+    """What the preset auto took pictures for, and did about it, in words; nothing of another preset."""
+    if not kind:
+        return ""
+    whose = f"Picture {', '.join(str(i + 1) for i in places)}: looks" if count > 1 else "Looks"
+    return f"{whose} like {kind}, restored as {name}: "
 
 
 def restored_latent(
-    up, down, x, parts, *, seeds, samples=1, solver="ab2", clip=None, mask=None, step, noiseless_last=True, **langevin
+    up, down, x, parts, *, seeds, samples=1, solver="ab2", clips=None, mask=None, step, noiseless_last=True, **langevin
 ):
     """The LATENT tensor (B * samples, C, h, w) after the way up and the `parts` of the way down, and the clip used up.
 
     up, down: Guided. x: (B, C, h, w). parts: of `decode_parts`, whose levels are updated at with step times its factor.
-    seeds: one for each result. clip: ClipSettings. mask: (B or 1, 1, h, w), 0 where x is kept.
+    seeds: one for each result. clips: ClipSettings for some of "up", "updates" and "down". mask: (B or 1, 1, h, w), 0
+    where x is kept.
     """
-    path = torch.cat([*(part[:-1] for part, _ in parts), parts[-1][0][-1:]])
+    path, clips = torch.cat([*(part[:-1] for part, _ in parts), parts[-1][0][-1:]]), clips or {}
     calls = langevin_calls(langevin["updates"], langevin["blocks"], noiseless_last)
     updated = sum(factor is not None for _, factor in parts)
     progress = Progress(down.model, len(path) - 2 + updated * calls + len(path) - 1)
 
     x, trajectory, used = invert(
-        up, x, path, progress.part(len(path) - 2), solver=solver, clip=clip, seeds=seeds[::samples]
+        up, x, path, progress.part(len(path) - 2), solver=solver, clip=clips.get("up"), seeds=seeds[::samples]
     )
     x = x.repeat_interleave(samples, 0)
     if mask is not None:
         mask = mask.repeat_interleave(samples, 0) if len(mask) > 1 else mask
         trajectory = trajectory.map(lambda state: state.repeat_interleave(samples, 0))
-    held = {"mask": mask, "trajectory": trajectory, "resets": sum(resets_on(solver, part) for part, _ in parts)}
+    held = {
+        "clip": clips.get("down"),
+        "mask": mask,
+        "trajectory": trajectory,
+        "resets": sum(resets_on(solver, part) for part, _ in parts),
+    }
     drawn = 0
     for part, factor in parts:
         if factor:
-            settings = {"step": step * factor, "noiseless_last": noiseless_last, **langevin}
+            settings = {
+                "step": step * factor,
+                "noiseless_last": noiseless_last,
+                "clip": clips.get("updates"),
+                **langevin,
+            }
             x, _ = update(down, x, part[:1], progress.part(calls), seeds=seeds, drawn=drawn, **settings)
             drawn += langevin["updates"]
         x, _ = decode(down, x, part, progress.part(len(part) - 1), solver=solver, **held)
     return x, used
 
 
-def report(calls, parts, step, clipped, pictures, seen):
-    """What was done, in a line, and advice where a step is large."""
+def report(calls, parts, step, clipped, pictures, seen, size=None, mode="absolute"):
+    """What was done, in a line, and advice where a step is large. size: of `size_told`."""
     levels = [path[0] for path, factor in parts if factor] or [parts[0][0][0]]
     said = [f"{calls} network calls at sigma {', '.join(f'{sigma:.4g}' for sigma in levels)}"]
     if clipped is not None:
         said.append(f"{clipped:.1%} clipped")
     said.append(f"PSNR to the input {', '.join(f'{moved:.1f}' for moved in psnr(2 * pictures, 2 * seen))} dB")
-    level = tightest(parts)
-    advice = level and large_step(step, level[0], scale=level[1])
+    if size:
+        said.append(size)
+    level = tightest(parts, mode)
+    advice = level and large_step(step, level[0], mode, level[1])
     return "; ".join(said) + "." + (f" {advice}" if advice else "")
+
+
+def size_told(model, image, seen):
+    """What became of the size of a picture, IMAGE as given and as `fitted`, in words; None where nothing did."""
+    pixels, own, shape = isinstance(model.model, PixelModel), image.shape[1:3], seen.shape[1:3]
+    windows, said = windows_of(shape, model.model.prior.size) if pixels else 1, f"{shape[1]}x{shape[0]}"
+    if own != shape:
+        # of less than a pixel of the result: that is rounding
+        whole = pixels and abs(own[0] * shape[1] - own[1] * shape[0]) <= max(own)
+        said += f", {'scaled from' if whole else 'the middle of'} {own[1]}x{own[0]}"
+    if windows > 1:
+        said += f", in {windows} windows a call"
+    return None if own == shape and windows == 1 else said
 
 
 def checked_image(image):
@@ -233,7 +348,7 @@ def checked_image(image):
     return image[..., :3].expand(-1, -1, -1, 3)
 
 
-def fitted_mask(model, vae, image, mask):
+def fitted_mask(model, vae, image, mask, fit="crop", max_side=sockets.MAX_SIDE):
     """The MASK, if any, as `fitted` cuts and scales its picture; ValueError where it has another size."""
     if mask is None:
         return None
@@ -243,4 +358,4 @@ def fitted_mask(model, vae, image, mask):
             f"The mask is {mask.shape[2]}x{mask.shape[1]} and the picture {image.shape[2]}x{image.shape[1]}: give a "
             "mask of the picture's size."
         )
-    return fitted(model, vae, mask[..., None])[..., 0]
+    return fitted(model, vae, mask[..., None], fit, max_side)[..., 0]

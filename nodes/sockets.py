@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..samplers.langevin import STEP_MODES
 from ..samplers.ode import SOLVERS
 from ..samplers.restore import STEP_SCALES
 
@@ -9,6 +10,9 @@ Clip = io.Custom("CODE_CLIP")
 Trajectory = io.Custom("CODE_TRAJECTORY")
 
 SPACINGS = ["karras", "linspace", "leading", "trailing"]
+FITS = ["crop", "whole"]
+MAX_SIDE = 512
+CLIP_AT = ["up", "up, down", "up, updates, down"]
 
 
 class Node(io.ComfyNode):
@@ -176,6 +180,30 @@ def langevin_widgets(optional=False):
     ]
 
 
+def step_mode():
+    return io.Combo.Input(
+        "mode",
+        options=list(STEP_MODES),
+        default="absolute",
+        optional=True,
+        tooltip="What step_size counts. absolute: the paper's epsilon. relative: a share of the level's "
+        "noise variance, so that one step suits every depth; 0.0025 to begin with. snr: a ratio of signal "
+        "to noise [r], measured in each picture; 0.08 to begin with, up to 0.5 moves further.",
+    )
+
+
+def clip_at():
+    return io.Combo.Input(
+        "clip_at",
+        options=CLIP_AT,
+        default="up",
+        optional=True,
+        tooltip="Where the clip acts. up: while inverting, the paper's. up, down: while decoding too, for more "
+        "fidelity where the damage is heavy noise, at no cost. up, updates, down: in the updates as well, which then "
+        "invent less.",
+    )
+
+
 def damaged_picture():
     """What a node that restores in one takes: the model, its VAE, the picture and what it shows."""
     return [
@@ -183,7 +211,8 @@ def damaged_picture():
         io.Vae.Input("vae", tooltip="The one that belongs to the model."),
         io.Image.Input(
             "image",
-            tooltip="The damaged picture. For a pixel prior it is cut to a square and scaled to its size.",
+            tooltip="The damaged picture. Unless fit is whole, for a pixel prior it is cut to a square and scaled to "
+            "its size.",
         ),
         positive(),
     ]
@@ -219,6 +248,29 @@ def level_widgets():
             tooltip="How step_size changes from level to level. none: the same at each. geometric, the paper's: as it "
             "is at the depth, up to 100 times as much where it is cleaner. sigma: up to 100 times as much where it is "
             "noisier. Take a far smaller step_size with either.",
+        ),
+    ]
+
+
+def fit_widgets():
+    return [
+        io.Combo.Input(
+            "fit",
+            options=FITS,
+            default="crop",
+            optional=True,
+            tooltip="What becomes of a picture larger than a pixel prior's. crop: its middle, scaled to the prior's "
+            "size. whole: it keeps its shape and its detail, and is restored in overlapping windows of that size; a "
+            "window is all that the prior sees, so holes larger than one stay. Any other model takes it whole.",
+        ),
+        io.Int.Input(
+            "max_side",
+            default=MAX_SIDE,
+            min=2,
+            max=16384,
+            optional=True,
+            tooltip="For fit whole: a picture with a longer side is made this long. Smaller shows the prior more of it "
+            "in a window, looks more real and is faster; larger keeps more detail.",
         ),
     ]
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..samplers.denoisers import classifier_free_guidance, dynamic_thresholding, eps_denoiser, v_denoiser
 from ..samplers.noise_levels import NoiseLevels, cosine_betas, linear_betas, scaled_linear_betas
+from .calibration import Calibration, load_calibration
 
 HERE = Path(__file__).parent
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -27,7 +28,8 @@ class Prior:
     """A pixel-space diffusion model with what its files say about it.
 
     network(x_vp, t, class_labels=...): pictures (B, channels, size, size) in [-1, 1]. classes: the names of the labels
-    0, 1, ..., empty for an unconditional prior. null: the label that stands for no class, or None.
+    0, 1, ..., empty for an unconditional prior. null: the label that stands for no class, or None. calibration: what
+    the automatic mode knows about it, or None.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Prior:
     null: int | None
     dtype: torch.dtype
     device: torch.device
+    calibration: Calibration | None = None
 
     @property
     def conditional(self):
@@ -115,6 +118,7 @@ def load(source, device="cpu"):
         null=null,
         dtype=torch.float32,
         device=device,
+        calibration=load_calibration(folder),
     )
 
 

@@ -1,4 +1,4 @@
-"""ODEdit (Algorithm 1): down from the deepest latent, with Langevin updates at four levels on the way."""
+"""ODEdit (Algorithm 1): down from the deepest latent, with Langevin updates at a few levels on the way."""
 
 from .checks import descending
 from .restore import encode_path, restore, restore_calls
@@ -17,6 +17,7 @@ def odedit(
     disable=None,
     *,
     damage="light",
+    count=4,
     step=1e-6,
     temperature=1 / 3,
     **options,
@@ -24,26 +25,31 @@ def odedit(
     """ODEdit: `restore` at the levels of `odedit_levels`, with steps in proportion to sigma_vp and less noise.
 
     sigmas: the decode path from the deepest level, 100 levels above 0 in the paper. damage: "light", "medium" or
-    "heavy". step: the VP step at the cleanest level of the path. options: other arguments of `restore`, which may also
-    replace ODEdit's own.
+    "heavy". count: at how many levels to update. step: the VP step at the cleanest level of the path. options: other
+    arguments of `restore`, which may also replace ODEdit's own.
     """
-    settings = {"scale": "sigma", **_settings(sigmas, damage), **options}
+    settings = {"scale": "sigma", **_settings(sigmas, damage, count), **options}
     return restore(model, x, sigmas, extra_args, callback, disable, step=step, temperature=temperature, **settings)
 
 
-def odedit_calls(sigmas, damage="light"):
+def odedit_calls(sigmas, damage="light", count=4):
     """How many network calls `odedit` makes on the decode path `sigmas`."""
-    return restore_calls(sigmas, **_settings(sigmas, damage))
+    return restore_calls(sigmas, **_settings(sigmas, damage, count))
 
 
-def odedit_levels(sigmas):
-    """The levels 0, 25, 50 and 75 of each 100 of a decode path, counted from its cleanest above 0, deepest first."""
+def odedit_levels(sigmas, count=4):
+    """The starts of `count` even parts of a decode path, counted from its cleanest level above 0, deepest first.
+
+    4: the levels 0, 25, 50 and 75 of each 100, the paper's. On a path of fewer levels than `count` some are the same.
+    """
+    if count < 1:
+        raise ValueError(f"ODEdit updates at {count} levels: take 1 or more.")
     descending(sigmas)
     up = encode_path(sigmas)
-    return up[[i * len(up) // 4 for i in (3, 2, 1, 0)]]
+    return up[[i * len(up) // count for i in reversed(range(count))]]
 
 
-def _settings(sigmas, damage):
+def _settings(sigmas, damage, count):
     if damage not in ODEDIT_UPDATES:
         raise ValueError(f"The damage {damage!r} is unknown: take one of {', '.join(ODEDIT_UPDATES)}.")
-    return {"updates": ODEDIT_UPDATES[damage], "levels": odedit_levels(sigmas), **ODEDIT}
+    return {"updates": ODEDIT_UPDATES[damage], "levels": odedit_levels(sigmas, count), **ODEDIT}

@@ -59,12 +59,14 @@ def windows_of(shape, size, overlap=0.5):
 
 def _fades(side, size, overlap, device, dtype):
     """The weights of each window along a side, (windows, size); those of all windows at a pixel sum to 1."""
-    bump = torch.sin(math.pi * (torch.arange(size, dtype=torch.float64, device=device) + 0.5) / size) ** 2
+    bump = torch.sin(math.pi * (torch.arange(size, dtype=torch.float64) + 0.5) / size) ** 2
     places = positions(side, size, overlap)
     total = bump.new_zeros(side)
     for place in places:
         total[place : place + size] += bump
-    return torch.stack([bump / total[place : place + size] for place in places]).to(dtype)
+    fades = torch.stack([bump / total[place : place + size] for place in places])
+    # there is no float64 on every device
+    return fades.to(device, dtype, non_blocking=True)
 
 
 def _window(picture, top, left, size):

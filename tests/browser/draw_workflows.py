@@ -40,7 +40,7 @@ class Workflow:
     subgraph: str | None = None
 
 
-PRIOR = {"prior": Node("CODE_LoadPixelPrior", {"prior": "flowers32", "dynamic_threshold": True})}
+PRIOR = {"prior": Node("CODE_LoadPixelPrior", {"prior": "flowers64", "dynamic_threshold": True})}
 
 
 def example(picture="daisy-1", damage="random pixels"):
@@ -97,8 +97,8 @@ def decoded(**inputs):
 
 
 def restored(type="CODE_Restore", title=None, **inputs):
-    image = ("picture", "damaged")
-    return sampler(type, title, vae=("prior", "vae"), image=image, **inputs)
+    links = {"vae": ("prior", "vae"), "image": ("picture", "damaged")}
+    return sampler(type, title, **{**links, **inputs})
 
 
 SCHEDULE = Node("CODE_Schedule", {"model": ("prior", "model")})
@@ -114,6 +114,12 @@ STEPS = {
     "3 · Towards likely pictures": {"update": updated()},
     "4 · Down the ODE": {"decode": decoded()},
 }
+
+
+def beside(output):
+    """The two example pictures of `whole-photo` beside each other."""
+    return Node("ImageStitch", {"image1": ("picture", output), "image2": ("other", output)}, title=f"Both, {output}")
+
 
 WORKFLOWS = {
     "restore-in-one-node": Workflow(
@@ -277,8 +283,8 @@ WORKFLOWS = {
                 "encoded": Node("VAEEncode", {"pixels": ("picture", "damaged"), "vae": ("prior", "vae")}),
             },
             "2 · Up the ODE, clipped": {
-                "schedule": Node("CODE_Schedule", {"model": ("prior", "model"), "depth": 0.7}),
-                "clip": Node("CODE_ConfidenceClip", {"model": ("prior", "model"), "eta": 0.7}),
+                "schedule": Node("CODE_Schedule", {"model": ("prior", "model"), "depth": 0.8}),
+                "clip": Node("CODE_ConfidenceClip", {"model": ("prior", "model"), "eta": 0.4}),
                 "invert": inverted(clip=("clip", "clip")),
             },
             "3 · Towards likely pictures": {"update": updated()},
@@ -299,7 +305,7 @@ WORKFLOWS = {
         "another prompt or class in the guider, which edits the picture.",
         {
             "Picture and prior": {
-                "prior": Node("CODE_LoadPixelPrior", {"prior": "flowers32"}),
+                "prior": Node("CODE_LoadPixelPrior", {"prior": "flowers64"}),
                 **example("rose-1", "none"),
                 "encoded": Node("VAEEncode", {"pixels": ("picture", "original"), "vae": ("prior", "vae")}),
             },
@@ -395,6 +401,55 @@ WORKFLOWS = {
             },
         },
         subgraph="2 · CODE",
+    ),
+    "knobs": Workflow(
+        "## The two knobs\n\n**CODE Knobs** restores one damaged picture at three depths with three step sizes. *grid* shows "
+        "what came out; *curve* how real each looks to the prior, and how far it is from the photo; *convergence* what "
+        "more updates do. No undamaged original is needed.\n\n**CODE Film Strip** shows a single run: up, updated, "
+        "down.\n\n**Try** another *damage*, or your own numbers in *depths* and *step_sizes*. It restores the picture "
+        "14 times, so give it a minute.",
+        {
+            "Picture and prior": {**PRIOR, **example("daisy-1", "heavy noise")},
+            "The two knobs": {"knobs": restored("CODE_Knobs", preset="balanced")},
+            "One run": {"film": restored("CODE_Film", preset="balanced")},
+            "Look": {
+                "grid": Node("PreviewImage", {"images": ("knobs", "grid")}, title="Grid", size=(560, 640)),
+                "report": told(("knobs", "report")),
+            },
+            "And how": {
+                "curve": Node("PreviewImage", {"images": ("knobs", "curve")}, title="Curve", size=(560, 420)),
+                "convergence": Node(
+                    "PreviewImage", {"images": ("knobs", "convergence")}, title="Convergence", size=(560, 320)
+                ),
+                "strip": Node("PreviewImage", {"images": ("film", "film")}, title="Film", size=(560, 180)),
+                **saved(("film", "restored"), "knobs"),
+            },
+        },
+    ),
+    "whole-photo": Workflow(
+        "## A picture larger than the prior\n\nThe prior knows pictures of 64×64, and this one is twice as wide. With "
+        "*fit* **whole** it is denoised in overlapping windows, averaged at every call, so that no seam shows: one of "
+        "them sees half of each flower.\n\n**Try** *fit* **crop**, which keeps the middle. **Your own photo:** put "
+        "*Load Image* in place of the stitched pictures; *max_side* says how large it is restored, and so how much of "
+        "it a window sees.",
+        {
+            "Two pictures, and a prior": {
+                **PRIOR,
+                **example("daisy-1", "heavy noise"),
+                "other": Node("CODE_ExamplePicture", {"picture": "sunflower-1", "damage": "heavy noise", "seed": 1}),
+            },
+            "Side by side": {"wide": beside("damaged"), "clean": beside("original")},
+            "Restore": {
+                "restore": restored(image=("wide", "IMAGE"), preset="noise", fit="whole"),
+                "report": told(("restore", "report")),
+            },
+            "Look": {
+                **compared(
+                    "damaged, CODE", reference=("clean", "IMAGE"), a=("wide", "IMAGE"), b=("restore", "restored")
+                ),
+                **saved(("restore", "restored"), "whole"),
+            },
+        },
     ),
 }
 
@@ -537,7 +592,9 @@ def main(names):
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as base, Server(base) as server, sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = Page(chromium.new_page(viewport={"width": 1900, "height": 1000}), server)
+        tab = chromium.new_page(viewport={"width": 1900, "height": 1000})
+        tab.set_default_timeout(300_000)  # a busy machine is slow to open it
+        page = Page(tab, server)
         page.setting("LiteGraph.Canvas.MinFontSizeForLOD", 0)  # words, however small
         for name, workflow in WORKFLOWS.items():
             if names and name not in names:
@@ -548,12 +605,13 @@ def main(names):
             write(FOLDER / f"{name}.json", page.to_ui())
             api = page.to_api()
             write(FOLDER / "api" / f"{name}.json", api)
-            if "compare" in ids:
-                assert page.run()["type"] == "execution_success", name
+            shown = ids.get("compare", ids.get("grid"))
+            if shown:
+                assert page.run(timeout=900)["type"] == "execution_success", name
                 run = server.run(api)
-                thumbnail(run.pictures(ids["compare"])[0], FOLDER / f"{name}.jpg")
+                thumbnail(run.pictures(shown)[0], FOLDER / f"{name}.jpg")
             picture = graph_picture(page, pictures / f"{name}.png")
-            if "compare" not in ids:
+            if not shown:
                 thumbnail(picture, FOLDER / f"{name}.jpg")
             if name == "step-by-step":
                 picture.save(REPOSITORY / "docs" / "step-by-step.png", optimize=True)

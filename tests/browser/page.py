@@ -23,7 +23,7 @@ class Page:
         self.page, self.server = page, server
         server.post("settings", **SETTINGS)
         page.goto(server.url)
-        page.wait_for_function("window.app?.vueAppReady && app.graph && !app.extensionManager.spinner", timeout=60_000)
+        page.wait_for_function("window.app?.vueAppReady && app.graph && !app.extensionManager.spinner", timeout=300_000)
         page.get_by_test_id("queue-button").wait_for()
         self.clear()
         self.errors = []  # what JavaScript threw and nobody caught, without what the page itself throws while it starts

@@ -64,7 +64,7 @@ def test_a_workflow_runs_to_a_picture(restoring, screenshots):
     assert restoring.run()["type"] == "execution_success"
     [[width, height]] = restoring.pictures(only(restoring, "CODE_CompareImages"))
     assert width > 2 * height > 200  # reference, damaged and CODE beside each other
-    assert restoring.pictures(only(restoring, "SaveImage")) == [[32, 32]]
+    assert restoring.pictures(only(restoring, "SaveImage")) == [[64, 64]]
     report = "id => app.graph.getNodeById(id).widgets[0].value"
     assert "117 network calls" in restoring.evaluate(report, only(restoring, "PreviewAny"))
     restoring.screenshot(screenshots / "picture.png")
@@ -90,7 +90,7 @@ def test_a_node_from_the_search_box_is_connected_by_hand(restoring, screenshots)
     page.page.screenshot(path=screenshots / "connected.png")
     assert json.loads(json.dumps(page.to_api()).replace(f'"{new}"', f'"{old}"')) == before
     assert page.run()["type"] == "execution_success"
-    assert page.pictures(only(page, "SaveImage")) == [[32, 32]]
+    assert page.pictures(only(page, "SaveImage")) == [[64, 64]]
     assert page.errors == []
 
 
@@ -109,7 +109,7 @@ def test_a_failing_node_says_what_to_do_and_runs_once_it_is_done(restoring, scre
     page.page.screenshot(path=screenshots / "red.png")
     page.set_widget(node, "clip", True)
     assert page.run()["type"] == "execution_success"
-    assert page.pictures(only(page, "SaveImage")) == [[32, 32]]
+    assert page.pictures(only(page, "SaveImage")) == [[64, 64]]
 
 
 def test_a_nodes_help_opens(restoring, screenshots):

@@ -122,7 +122,7 @@ def test_odedit_and_the_authors_code_have_their_own_defaults(command, photo, pri
         report = report_of(out)
         assert report["settings"]["method"] == method
         assert report["settings"]["depth"] == 1.0
-        assert ("eta" in report["settings"], "damage" in report["settings"]) == (
+        assert ("quirks" in report["settings"], "damage" in report["settings"]) == (
             method == "official",
             method == "odedit",
         )
@@ -191,6 +191,49 @@ def test_a_film_has_a_frame_for_each_level(prior_folder):
     assert film.columns()[0][1] is film.frames[0]
     # the last step down ends in its estimate
     torch.testing.assert_close(film.columns()[-1][1].picture.clamp(-1, 1), result.pictures)
+
+
+def test_heat_shows_what_the_clip_moved_in_each_part(restore, photo, tmp_path):
+    options = ("--heat", "--clip-at", "up,down", "--clip-range", "around=0.1", "--eta", 0.5, "--samples", 2)
+    result = restore(photo(), *options, "--fit", "pad")
+    assert (result.exit_code, result.stderr) == (0, "")
+    report = report_of(tmp_path / "out")
+    assert report["heat"] == "photo_heat.png"
+    assert {name: report["settings"][name] for name in ("clip_at", "clip_range")} == {
+        "clip_at": "up,down",
+        "clip_range": "around=0.1",
+    }
+    # ab2: 4 + 1 up, 5 + 1 down, where there are two samples
+    assert {part: len(clip["sigmas"]) for part, clip in report["clips"].items()} == {"up": 5, "down": 6}
+    assert {part: len(clip["clipped"]) for part, clip in report["clips"].items()} == {"up": 1, "down": 2}
+    for clip in report["clips"].values():
+        assert len(clip["shares"]) == len(clip["sigmas"])
+        assert 0 < max(clip["shares"]) <= 1
+    assert report["clipped"] == report["clips"]["up"]["clipped"][0]
+    assert report["clips"]["down"]["clipped"][0] > 0
+    # the input, the way up and the way down
+    heat = Image.open(tmp_path / "out" / "photo_heat.png")
+    assert 3 * TILE < heat.width < 4 * TILE
+    red = np.asarray(heat.convert("RGB"), int)
+    assert (red[..., 0] - red[..., 1] > 60).any()
+
+
+def test_parts_of_the_way_and_the_start_are_in_the_report(restore, photo, tmp_path):
+    options = ("--threshold-at", "down", "--noisy-last", "--start", "deepest")
+    result = restore(photo(), *options)
+    assert (result.exit_code, result.stderr) == (0, "")
+    report = report_of(tmp_path / "out")
+    wanted = {"threshold_at": "down", "noiseless_last": False, "start": "deepest"}
+    assert {name: report["settings"][name] for name in wanted} == wanted
+    assert report["timestep"] == 999
+    assert report["update_sigmas"][0] < report["sigma"]
+    # ab2: 4 + 1 up; down in parts of 3 and 2 steps, the solver starting afresh after the updates, which end with noise
+    assert report["code"]["nfe"] == 4 + 1 + (3 + 1) + (2 + 1) + 4
+
+
+def test_quirks_are_in_the_report(restore, photo, tmp_path):
+    assert restore(photo(), "--method", "official", "--quirks", "no-scale,second-noise").exit_code == 0
+    assert report_of(tmp_path / "out")["settings"]["quirks"] == "no-scale,second-noise"
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
@@ -263,6 +306,15 @@ def test_bad_pictures_are_named_and_the_others_restored(restore, photo, tmp_path
         (("--damage", "heavy"), "code does not use damage"),
         (("--method", "odedit"), "odedit does not use updates"),
         (("--method", "official", "--guidance", "2"), "official does not use guidance"),
+        (("--method", "official", "--clip-range", "fixed=-1,2"), "official does not use clip range"),
+        (("--method", "official", "--quirks", "some"), "take all, none, or some of clip-level"),
+        (("--method", "official", "--threshold-at", "up"), "up and down alike"),
+        (("--method", "official", "--heat"), "leave --heat out"),
+        (("--heat", "--no-clip"), "leave --heat out, or clip"),
+        (("--quirks", "none"), "code does not use quirks"),
+        (("--clip-at", "sideways"), "some of up, updates, down"),
+        (("--clip-range", "around"), "around=0.5"),
+        (("--start", "above"), "take one of updates, deepest"),
     ],
 )
 def test_wrong_settings_stop_before_any_picture(restore, photo, tmp_path, options, words):
@@ -407,5 +459,12 @@ def test_help_speaks_of_fidelity_and_realism(command):
         "--no-threshold",
         "--method",
         "--levels",
+        "--clip-at",
+        "--clip-range",
+        "--noisy-last",
+        "--quirks",
+        "--start",
+        "--heat",
+        "clip-level",
     ):
         assert words in page

@@ -47,6 +47,9 @@ def sweep(command, prior_folder, tmp_path):
         ("depth=0.3,t=400,sigma=1.2", ("depth", ["0.3", "t=400", "sigma=1.2"])),
         ("shallowest=0.1,t=4", ("shallowest", ["0.1", "t=4"])),
         ("step_mode=relative,snr", ("step_mode", ["relative", "snr"])),
+        ("start=updates,deepest", ("start", ["updates", "deepest"])),
+        ("clip_at=up,up+updates", ("clip_at", ["up", "up+updates"])),
+        ("clip_range=pixels,around=0.5", ("clip_range", ["pixels", "around=0.5"])),
     ],
 )
 def test_values_have_the_type_of_their_setting(vary, meant):

@@ -15,6 +15,7 @@ KEPT = {
     "SDEdit": ("latent", 0),
     "Restore": ("image", 0),
     "ODEdit": ("image", 0),
+    "Official": ("image", 0),
     "CompareImages": ("image", 0),
     "ExamplePicture": ("image", 0),
 }
@@ -50,12 +51,14 @@ class Prompt(Graph):
             del good["positive"]
         if name == "LangevinUpdate":
             good = {**good, "updates": lambda: 2}
-        if name in ("Restore", "ODEdit"):
+        if name in ("Restore", "ODEdit", "Official"):
             good = {"model": self.pixels, "vae": self.pixel_vae, "image": self.image, "positive": self.condition}
         if name == "Restore":
             good |= {name: lambda value=value: value for name, value in QUICK.items()}
         if name == "ODEdit":
             good["steps"] = lambda: 3
+        if name == "Official":
+            good |= {name: lambda value=value: value for name, value in {"n": 8, "depth": 5, "updates": 4}.items()}
         if name == "CompareImages":
             good = {"reference": self.image, "a": self.image}
         return {name: make() for name, make in good.items() if name not in given}

@@ -53,6 +53,7 @@ QUICK = {
     "batch_index": (0, 1),
     "length": (1, 2),
     "step": (0, 3),
+    "max_side": (32, 48),
     "width": (8, 16),
     "height": (8, 16),
 }

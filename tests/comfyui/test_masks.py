@@ -24,9 +24,7 @@ class Masked(Graph):
         super().__init__()
         prior = self.node("CODE_LoadPixelPrior", prior="flowers32", hub_id="", dynamic_threshold=True)
         self.model, self.vae, self.positive = prior[0], prior[1], prior[2]
-        examples = [
-            self.node("CODE_ExamplePicture", picture=name, damage=damage, seed=i) for i, name in enumerate(names)
-        ]
+        examples = [self.node("TEST_SmallExample", picture=name, damage=damage, seed=i) for i, name in enumerate(names)]
         self.image = batch(self, [example[0] for example in examples])
         self.original = batch(self, [example[1] for example in examples])
         masks = batch(self, [self.node("MaskToImage", mask=example[2])[0] for example in examples])

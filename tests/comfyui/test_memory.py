@@ -54,7 +54,7 @@ def restored(p, seed):
     rose = p.node("CODE_ClassCondition", model=model, label="rose")
     settings = {"image": picture[0], "mask": picture[2], "positive": rose[0], "negative": p.condition(), "cfg": 2.0}
     restored = p.use("Restore", model=model, samples=2, seed=seed, **settings)
-    p.use("CompareImages", reference=picture[1], a=restored[0])
+    p.use("CompareImages", reference=restored[1], a=restored[0])
     inversion(p, seed)
 
 

@@ -566,6 +566,7 @@ def test_restore_in_one_node_with_a_latent_model_and_its_vae(server, networks):
     model = graph.node("UNETLoader", unet_name="sd2.safetensors", weight_dtype="default")[0]
     image = graph.node("TEST_Image", batch=1, height=64, width=64, channels=3, fill="normal", value=0.5, seed=0)[0]
     settings = {"depth": 0.3, "steps": 2, "step_size": 0.01, "updates": 2, "blocks": 1, "clip": True, "eta": 1.0}
+    settings["clip_at"] = "up, updates, down"
     restored = graph.node(
         "CODE_Restore",
         model=model,

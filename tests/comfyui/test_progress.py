@@ -19,7 +19,7 @@ class Pixels(Graph):
         super().__init__()
         prior = self.node("CODE_LoadPixelPrior", prior="flowers32", hub_id="", dynamic_threshold=False)
         self.model, self.vae, self.positive = prior[0], prior[1], prior[2]
-        examples = [self.node("CODE_ExamplePicture", picture=p, damage=damage, seed=0)[0] for p in pictures]
+        examples = [self.node("TEST_SmallExample", picture=p, damage=damage, seed=0)[0] for p in pictures]
         self.image = examples[0]
         for other in examples[1:]:
             self.image = self.node("ImageBatch", image1=self.image, image2=other)[0]

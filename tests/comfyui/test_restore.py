@@ -33,7 +33,7 @@ class Pictures(Prompt):
 
     def __init__(self, info, names=PICTURES):
         super().__init__(info)
-        nodes = [self.node("CODE_ExamplePicture", picture=name, damage="random pixels") for name in names]
+        nodes = [self.node("TEST_SmallExample", picture=name, damage="random pixels") for name in names]
         self.damaged = nodes[0][0]
         for other in nodes[1:]:
             self.damaged = self.node("ImageBatch", image1=self.damaged, image2=other[0])[0]
@@ -41,18 +41,20 @@ class Pictures(Prompt):
         self.marked = nodes[0][2]
 
 
-def given(server, info, kind="Restore", names=PICTURES, mask=None, **widgets):
+def given(server, info, kind="Restore", names=PICTURES, mask=None, clip_eta=None, **widgets):
     """What a node gives for the pictures: image, seen and heat as tensors, its report as text, and its progress.
 
-    mask: MASK as a number for a soft one all over, or True for that of the first picture's damage.
+    mask: MASK as a number for a soft one all over, or True for that of the first picture's damage. clip_eta: of a
+    Confidence Clip, for a node that takes one.
     """
     prompt, file = Pictures(info, names), f"restored-{next(NAMES)}"
     if mask is not None:
         soft = prompt.mask(height=32, width=32, fill="constant", value=float(mask))
         widgets["mask"] = prompt.marked if mask is True else soft
+    if clip_eta is not None:
+        widgets["clip"] = prompt.clip(model=prompt.pixels(), eta=clip_eta)
     node = prompt.use(kind, image=prompt.damaged, **widgets)
-    outputs = {"mask": node[3]} if kind == "Restore" else {}
-    prompt.node("TEST_Save", name=file, image=node[0], text=node[2], **outputs)
+    prompt.node("TEST_Save", name=file, image=node[0], text=node[2], mask=node[3])
     prompt.node("TEST_Save", name=f"{file}-seen", image=node[1])
     prompt.node("TEST_Save", name=f"{file}-marked", mask=prompt.marked)
     preview = prompt.node("PreviewAny", source=node[2])
@@ -61,7 +63,7 @@ def given(server, info, kind="Restore", names=PICTURES, mask=None, **widgets):
     saved = {name: load_file(server.output / f"{file}{name}.safetensors") for name in ("", "-seen", "-marked")}
     return SimpleNamespace(
         image=saved[""]["image"],
-        heat=saved[""].get("mask"),
+        heat=saved[""]["mask"],
         seen=saved["-seen"]["image"],
         marked=saved["-marked"]["mask"],
         report=run.history["outputs"][preview]["text"][0],
@@ -115,6 +117,34 @@ def test_several_levels_are_the_cores(server, info, prior, scale):
     assert ((node.heat - clip.heat().amax(1)).abs() > 1e-6).float().mean() < 0.01
     assert 0 < node.heat.mean() < 1
     assert (node.image[0] - node.image[1]).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize("clip_at", ["up, down", "up, updates, down"])
+def test_the_clip_acts_where_it_is_told(server, info, prior, clip_at):
+    """As the core's, at several levels and of two samples; the heat stays that of the way up."""
+    node = given(server, info, **CUSTOM, clip_at=clip_at, eta=0.1, step_size=2e-3, samples=2, seed=3)
+    path = path_of(prior, 6, 0.4)
+    clips = {part: ConfidenceClip(0.1) for part in ("clip", "langevin_clip", "decode_clip")}
+    used = {part: clip for part, clip in clips.items() if part != "langevin_clip" or "updates" in clip_at}
+    settings = {"step": 2e-3, "updates": 4, "blocks": 2, "samples": 2, "seed": 3}
+    with torch.inference_mode():
+        x = restore(denoiser(prior), latent(node.seen), path, levels=levels_of(prior, path), **used, **settings)
+    same(node.image, pixels(x))
+    assert ((node.heat - clips["clip"].heat().amax(1)).abs() > 1e-6).float().mean() < 0.01
+    # in the updates it leaves nothing to the way down
+    assert clips["langevin_clip" if "updates" in clip_at else "decode_clip"].heat().amax() > 0
+
+
+@pytest.mark.parametrize(("mode", "step", "large"), [("relative", 0.02, 0.6), ("snr", 0.08, 0.9)])
+def test_a_step_is_counted_as_the_mode_says(server, info, prior, mode, step, large):
+    node = given(server, info, names=PICTURES[:1], **CUSTOM, mode=mode, step_size=step)
+    path = path_of(prior, 6, 0.4)
+    settings = {"step": step, "updates": 4, "blocks": 2, "mode": mode, "clip": ConfidenceClip()}
+    with torch.inference_mode():
+        x = restore(denoiser(prior), latent(node.seen), path, levels=levels_of(prior, path), **settings)
+    same(node.image, pixels(x))
+    assert "leaves noise" not in node.report
+    assert "leaves noise" in given(server, info, names=PICTURES[:1], **CUSTOM, mode=mode, step_size=large).report
 
 
 def test_the_report_and_the_progress_count_every_level(server, info, prior):
@@ -186,13 +216,24 @@ def masked(prior, x, keep):
     return x
 
 
-@pytest.mark.parametrize(("damage", "depth"), [("light", 1.0), ("medium", 0.6)])
-def test_odedit_is_the_cores(server, info, prior, damage, depth):
-    node = given(server, info, "ODEdit", damage=damage, depth=depth, steps=5, step_size=1e-5, seed=4)
-    path = path_of(prior, 5, depth, "linspace")
+@pytest.mark.parametrize(("damage", "depth", "levels"), [("light", 1.0, 4), ("medium", 0.6, 4), ("light", 1.0, 2)])
+def test_odedit_is_the_cores(server, info, prior, damage, depth, levels):
+    node = given(server, info, "ODEdit", damage=damage, depth=depth, steps=5, step_size=1e-5, seed=4, levels=levels)
+    path, seen = path_of(prior, 5, depth, "linspace"), latent(node.seen)
+    options = {"damage": damage, "count": levels, "step": 1e-5, "temperature": 0.3333, "seed": 4}
     with torch.inference_mode():
-        x = odedit(denoiser(prior), latent(node.seen), path, damage=damage, step=1e-5, temperature=0.3333, seed=4)
+        x = odedit(denoiser(prior), seen, path, **options)
     same(node.image, pixels(x), atol=1e-3)
     updates = {"light": 100, "medium": 200}[damage]
-    assert node.progress[-1] == (5 + 4 * updates + 6, 5 + 4 * updates + 6)
-    assert node.report.startswith(f"{11 + 4 * updates} network calls at sigma ")
+    assert node.progress[-1] == (5 + levels * updates + 6, 5 + levels * updates + 6)
+    assert node.report.startswith(f"{11 + levels * updates} network calls at sigma ")
+
+
+def test_odedit_gives_out_what_its_clip_moved(server, info, prior):
+    node = given(server, info, "ODEdit", steps=3, depth=0.6, step_size=1e-5, seed=4, clip_eta=0.5)
+    path, clip = path_of(prior, 3, 0.6, "linspace"), ConfidenceClip(0.5)
+    with torch.inference_mode():
+        x = odedit(denoiser(prior), latent(node.seen), path, step=1e-5, temperature=0.3333, seed=4, clip=clip)
+    same(node.image, pixels(x), atol=1e-3)
+    assert clip.heat().amax() > 0
+    assert (node.heat == clip.heat().amax(1)).float().mean() > 0.99

@@ -115,9 +115,9 @@ for kind in SAMPLING:
     wrong("connect Class Condition to positive", kind, "cfg without class", cfg=3.0, negative=condition(), **PIXELS)
     wrong("connect a prompt", kind, "no conditioning", positive=condition(entries=0))
     wrong("in place of a prompt", kind, "a prompt for pixels", positive=condition(tokens=4), **PIXELS)
-    for height, width in [(1, 1), (5, 7), (136, 136), (32, 4096)]:
+    for height, width in [(1, 1), (5, 7), (16, 4096), (28, 40)]:
         size = {"latent": pixel_latent(height=height, width=width)}
-        wrong("or to multiples of 4 up to 128", kind, f"pixels, {width}x{height}", **PIXELS | size)
+        wrong("scale it so that no side is smaller than 32", kind, f"pixels, {width}x{height}", **PIXELS | size)
 
 for kind in ("DDIMInvert", "ODEDecode"):
     wrong(ONE_OF, kind, "an unknown solver", solver="x")
@@ -281,6 +281,10 @@ wrong("The cfg is nan", "Restore", "cfg NaN", cfg="nan", negative=Prompt.conditi
 wrong("take 1 or more", "Restore", "no samples", samples=linked(0))
 wrong(ONE_OF, "Restore", "an unknown preset", preset="x")
 wrong(ONE_OF, "Restore", "an unknown scale", scale="x")
+for kind in ("Restore", "ODEdit"):
+    wrong(ONE_OF, kind, "an unknown fit", fit="x")
+    wrong("take a larger max_side", kind, "a strip, whole", fit="whole", image=image(height=4, width=400))
+    wrong("take a larger max_side", kind, "less than the prior's", fit="whole", max_side=linked(0))
 wrong("take fewer levels", "Restore", "more levels than steps", levels=100)
 wrong("take fewer levels", "Restore", "no levels", levels=linked(0))
 wrong("take fewer levels", "Restore", "shallowest above the depth", levels=2, shallowest=0.9)

@@ -271,6 +271,23 @@ def test_odedit_is_restore_with_its_settings(damage):
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    ("count", "places"), [(1, [99]), (2, [49, 99]), (4, [24, 49, 74, 99]), (5, [19, 39, 59, 79, 99])]
+)
+def test_odedits_levels_lie_evenly_from_the_cleanest_up(count, places):
+    path = toy_path(99)
+    levels = odedit_levels(path, count)
+    assert torch.equal(levels, path[places])
+    assert torch.equal(odedit_levels(path), odedit_levels(path, 4))
+    model = CallCounter(TOY.model)
+    odedit(model, damaged(), toy_path(8), count=count)
+    assert model.calls == odedit_calls(toy_path(8), count=count) == 8 + 9 + 100 * count
+
+
+def test_odedit_at_no_level_is_refused():
+    refuses("ODEdit updates at 0 levels: take 1 or more", odedit_levels, toy_path(8), 0)
+
+
 def test_odedits_settings_can_be_replaced():
     path, model = toy_path(8), CallCounter(TOY.model)
     odedit(model, damaged(), path, updates=3, levels=path[:1], temperature=1.0, step=1e-4, solver="heun")

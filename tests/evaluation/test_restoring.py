@@ -1,13 +1,17 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+from confident_ode.evaluation import restoring
 from confident_ode.evaluation.restoring import plan, run
 from confident_ode.evaluation.settings import METHODS, Settings
 from confident_ode.priors.loading import load
+from confident_ode.samplers.clipping import ConfidenceClip
 from confident_ode.samplers.noise import LANGEVIN, START, seeded_noise
 from confident_ode.samplers.odedit import ODEDIT_UPDATES, odedit
-from confident_ode.samplers.official import Official, official_code
+from confident_ode.samplers.official import QUIRKS, Official, official_code
+from confident_ode.samplers.restore import restore
 from prior.tiny import write_prior
 
 QUICK = Settings(steps=5, updates=6, blocks=2)
@@ -46,6 +50,13 @@ def pictures():
         {"method": "odedit", "clip": False, "step_size": 1e-6, "sdedit": True},
         {"method": "official", "steps": 7, "depth": 0.9, "label": "dog", "samples": 2},
         {"method": "official", "steps": 9, "depth": 1.0, "levels": 2, "step_size": 1e-5, "clip": False},
+        {"clip_at": "up,updates,down", "clip_range": "quantiles=0.02", "samples": 2, "threshold_at": "down"},
+        {"clip_at": "updates,down", "clip_range": "around=0.3", "noiseless_last": False, "samples": 2},
+        {"clip_at": "updates", "updates": 0},
+        {"start": "deepest", "levels": 2, "shallowest": "t=20", "steps": 12, "solver": "heun"},
+        {"start": "deepest", "updates": 0},
+        {"method": "odedit", "clip_range": "fixed=-0.8,0.8", "clip_at": "up,updates", "step_size": 1e-6},
+        {"method": "official", "steps": 9, "start": "updates", "depth": 0.5, "quirks": "none", "clip_at": "updates"},
     ],
 )
 def test_calls_are_as_planned_and_pictures_in_range(prior, pictures, changed):
@@ -60,7 +71,16 @@ def test_calls_are_as_planned_and_pictures_in_range(prior, pictures, changed):
         assert made.pictures.abs().max() <= 1
         assert made.pictures.is_inference()
         assert made.seconds > 0
-    assert len(result.clipped) == (3 if settings.clip and settings.method == "code" else 0)
+    told = () if settings.method == "official" else settings.clipped
+    assert len(result.clipped) == (3 if "up" in told else 0)
+    for part in told:
+        if part == "updates" and not settings.updates:
+            assert part not in result.clips
+            continue
+        clip = result.clips[part]
+        assert clip.heat.shape == (3 if part == "up" else 3 * settings.samples, 16, 16)
+        assert len(clip.moved) == len(clip.heat)
+        assert len(clip.shares) == len(clip.sigmas) > 0
 
 
 def test_levels_lie_between_the_depth_and_the_shallowest(prior):
@@ -90,6 +110,104 @@ def test_one_relative_step_is_an_absolute_one_at_each_level(prior, pictures):
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
+def test_each_part_has_a_clip_and_a_denoiser(prior, pictures):
+    """As the core restores with them."""
+    settings = replace(
+        QUICK, samples=2, clip_at="up,updates,down", clip_range="around=0.3", threshold_at="updates", eta=0.4, seed=4
+    )
+    labels, planned = prior.conditioning(None, 3), plan(prior, settings)
+    plain, thresholded = prior.model(threshold=False), prior.model(threshold=True)
+    clips = {}
+    for part, copies in (("clip", 1), ("langevin_clip", 2), ("decode_clip", 2)):
+        seen = pictures.repeat_interleave(copies, 0)
+        clips[part] = ConfidenceClip(0.4, seen - 0.3, seen + 0.3)
+    with torch.inference_mode():
+        theirs = restore(
+            plain,
+            pictures,
+            planned.sigmas,
+            labels,
+            corrector=thresholded,
+            step=settings.step_size,
+            updates=6,
+            blocks=2,
+            samples=2,
+            seed=4,
+            **clips,
+        )
+    ours = run(prior, pictures, settings)
+    assert torch.equal(ours.pictures, theirs.clamp(-1, 1))
+    for part, clip in zip(("up", "updates", "down"), clips.values(), strict=True):
+        torch.testing.assert_close(ours.clips[part].heat, clip.heat().amax(1))
+        torch.testing.assert_close(torch.tensor(ours.clips[part].shares), clip.shares.mean(1))
+        torch.testing.assert_close(torch.tensor(ours.clips[part].moved), (clip.times > 0).float().mean((1, 2, 3)))
+
+
+@pytest.mark.parametrize("changed", [{"clip_range": "fixed=-0.6,0.6"}, {"clip_range": "quantiles=0.1"}])
+def test_a_narrower_range_clips_more(prior, pictures, changed):
+    wide, narrow = (sum(run(prior, pictures, replace(QUICK, **more)).clipped) for more in ({}, changed))
+    assert narrow > 1.5 * wide
+
+
+def test_round_the_photo_in_every_part_the_result_stays_near_it(prior, pictures):
+    """The last call of the network is free of it, so that the state it starts from is looked at."""
+    far = {}
+    for width in (0.1, 2.0):
+        settings = replace(QUICK, clip_at="updates,down", clip_range=f"around={width}", eta=1.0)
+        states = []
+        run(prior, pictures, settings, callback=states.append)
+        far[width] = ((states[-1]["x"] - pictures).abs().max() - states[-1]["sigma"]).item()
+    assert far[0.1] <= 0.1 + 1e-5 < far[2.0]
+
+
+def test_blocks_that_end_with_noise_save_their_last_calls(prior, pictures):
+    noisy = replace(QUICK, noiseless_last=False)
+    assert plan(prior, noisy).calls == plan(prior, QUICK).calls - 2
+    assert (run(prior, pictures, noisy).pictures - run(prior, pictures, QUICK).pictures).abs().max() > 1e-3
+
+
+def test_from_the_deepest_latent_updates_are_at_the_depth_all_the_same(prior):
+    settings = replace(QUICK, steps=30, start="deepest")
+    planned = plan(prior, settings)
+    assert planned.timestep == 999
+    assert len(planned.sigmas) == 32
+    [level] = planned.levels
+    path = planned.sigmas.tolist()
+    depth = prior.levels.sigma(400).item()
+    assert level == max(sigma for sigma in path if sigma <= depth)
+    several = plan(prior, replace(settings, levels=3, shallowest="t=100", step_size=1e-4)).levels
+    assert several[0] == level
+    assert several[-1] == min(sigma for sigma in path if sigma >= prior.levels.sigma(100).item())
+    assert plan(prior, replace(QUICK, start="updates")).sigmas.equal(plan(prior, QUICK).sigmas)
+    assert plan(prior, replace(QUICK, depth=1.0, start="deepest")).levels == (
+        plan(prior, replace(QUICK, depth=1.0)).sigma,
+    )
+
+
+def official_settings(monkeypatch, prior, **values):
+    """The `Official` that settings come to."""
+    made = []
+    monkeypatch.setattr(restoring, "Official", lambda **given: made.append(Official(**given)) or made[-1])
+    plan(prior, Settings.of({"method": "official", "steps": 20, **values}))
+    return made[0]
+
+
+def test_the_switches_of_the_authors_code(monkeypatch, prior):
+    made = partial(official_settings, monkeypatch, prior)
+    default = made()
+    assert default == Official(n=20, latent=20, shallowest=2)
+    assert made(clip_at="up,updates,down") == replace(default, langevin_clip=True, decode_clip=True)
+    assert made(clip=False) == replace(default, clip=False)
+    assert made(start="updates") == replace(default, from_deepest=False)
+    assert made(start="deepest") == replace(default, from_deepest=True)
+    assert made(threshold_at="up,down") == replace(default, langevin_threshold=False)
+    assert made(threshold_at="updates") == replace(default, threshold=False)
+    assert made(quirks="no-depth,no-last-step") == replace(default, mended=("depth", "last step"))
+    assert made(quirks="none,std-schedule,second-noise") == replace(
+        default, mended=tuple(QUIRKS), std_schedule=True, noise_twice=True
+    )
+
+
 @pytest.mark.parametrize(("depth", "latent"), [("t=998", 7), ("t=430", 3)])
 def test_the_authors_code_is_that_of_the_core(prior, pictures, depth, latent):
     settings = Settings.of({"method": "official", "steps": 7, "depth": depth, "updates": 6, "blocks": 2, "seed": 4})
@@ -112,11 +230,14 @@ def test_the_authors_code_is_that_of_the_core(prior, pictures, depth, latent):
 
 
 def test_odedit_is_that_of_the_core(prior, pictures):
-    settings = Settings.of({"method": "odedit", "steps": 4, "damage": "medium", "seed": 4, "step_size": 1e-6})
+    settings = Settings.of(
+        {"method": "odedit", "steps": 4, "damage": "medium", "levels": 3, "seed": 4, "step_size": 1e-6}
+    )
     path = plan(prior, settings).sigmas
+    assert plan(prior, settings).levels == tuple(path[[1, 3, 4]].tolist())
     labels = prior.conditioning(None, 3)
     with torch.inference_mode():
-        theirs = odedit(prior.model(threshold=False), pictures, path, labels, damage="medium", seed=4)
+        theirs = odedit(prior.model(threshold=False), pictures, path, labels, damage="medium", count=3, seed=4)
     assert torch.equal(run(prior, pictures, settings).pictures, theirs.clamp(-1, 1))
 
 

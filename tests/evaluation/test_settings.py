@@ -4,6 +4,9 @@ import pytest
 from confident_ode.evaluation.settings import (
     DAMAGES,
     METHODS,
+    MORE_QUIRKS,
+    PARTS,
+    QUIRKS,
     SOLVERS,
     SPACINGS,
     STEP_MODES,
@@ -11,6 +14,9 @@ from confident_ode.evaluation.settings import (
     UNUSED,
     Settings,
     depth_of,
+    parts_of,
+    quirks_of,
+    range_of,
 )
 from confident_ode.samplers import langevin, noise_levels, ode, odedit, official, restore
 
@@ -21,6 +27,7 @@ def test_the_choices_are_those_of_the_core():
     assert set(STEP_SCALES) == set(restore.STEP_SCALES)
     assert set(STEP_MODES) == set(langevin.STEP_MODES)
     assert set(DAMAGES) == set(odedit.ODEDIT_UPDATES)
+    assert tuple(official.QUIRKS) == QUIRKS
 
 
 def test_the_defaults_of_the_authors_code_are_the_core_s():
@@ -37,7 +44,8 @@ def test_a_method_has_its_defaults_and_refuses_what_it_does_not_use(method):
     assert default.used().keys() == names - set(UNUSED[method])
     assert Settings.of({"method": method, "depth": 0.3, "seed": 4}).steps == default.steps
     other = {"clip": True, "damage": "heavy", "solver": "heun", "spacing": "leading", "shallowest": 0.2}
-    other |= {"step_scale": "sigma", "step_mode": "snr", "decay": 0.5}
+    other |= {"step_scale": "sigma", "step_mode": "snr", "decay": 0.5, "noiseless_last": False, "start": "deepest"}
+    other |= {"clip_range": "around=0.1", "quirks": "none"}
     for name in UNUSED[method]:
         Settings.of({"method": method, name: getattr(default, name)})
         with pytest.raises(ValueError, match=f"{method} does not use {name.replace('_', ' ')}: leave it out"):
@@ -90,6 +98,22 @@ def test_depths_that_mean_nothing(depth):
         ({"decay": 0.0}, "decay is 0"),
         ({"decay": 2.0}, "decay is 2"),
         ({"sdedit_depth": "x"}, "depth 'x'"),
+        ({"start": "above"}, "take one of updates, deepest"),
+        ({"clip_at": "side"}, "parts 'side' are not understood: take some of up, updates, down"),
+        ({"clip_at": ""}, "parts ''"),
+        ({"threshold_at": "up,side"}, "parts 'up,side'"),
+        ({"clip_range": "wide"}, "clip range 'wide' is not understood: take pixels"),
+        ({"clip_range": "pixels=1"}, "clip range"),
+        ({"clip_range": "fixed=1,-1"}, "clip range"),
+        ({"clip_range": "fixed=-1,inf"}, "clip range"),
+        ({"clip_range": "fixed=-1"}, "clip range"),
+        ({"clip_range": "quantiles=0.5"}, "clip range"),
+        ({"clip_range": "around=-0.1"}, "clip range"),
+        ({"clip_range": "around=x"}, "clip range"),
+        ({"method": "official", "quirks": "some"}, "take all, none, or some of clip-level"),
+        ({"method": "official", "quirks": "all,no-some"}, "quirks 'all,no-some'"),
+        ({"method": "official", "quirks": ""}, "quirks ''"),
+        ({"method": "official", "threshold_at": "up,updates"}, "up and down alike"),
         ({"strength": 1}, "no setting 'strength'"),
     ],
 )
@@ -97,3 +121,49 @@ def test_wrong_values_are_one_sentence(values, words):
     with pytest.raises(ValueError, match=words) as caught:
         Settings.of(values)
     assert "\n" not in str(caught.value)
+
+
+def test_parts_come_in_the_order_of_the_way():
+    assert parts_of("down, up") == parts_of("up+down+up") == ("up", "down")
+    assert Settings().clipped == ("up",)
+    assert Settings().thresholded == PARTS
+    assert Settings(clip=False, clip_at="up,down").clipped == ()
+    assert Settings(threshold_at="down").thresholded == ("down",)
+    assert Settings(threshold=False, threshold_at="down").thresholded == ()
+
+
+def test_who_says_where_wants_it():
+    """Where the method's default is without."""
+    assert Settings.of({"method": "odedit"}).clipped == Settings.of({"method": "odedit"}).thresholded == ()
+    assert Settings.of({"method": "odedit", "clip_at": "down"}).clipped == ("down",)
+    assert Settings.of({"method": "odedit", "clip_range": "quantiles=0.01"}).clipped == ("up",)
+    assert Settings.of({"method": "odedit", "threshold_at": "down"}).thresholded == ("down",)
+    assert Settings.of({"clip_at": "down", "clip": False}).clipped == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("pixels", ("pixels", ())),
+        ("fixed=-0.8,0.9", ("fixed", (-0.8, 0.9))),
+        ("quantiles=0.01", ("quantiles", (0.01,))),
+        ("around=0", ("around", (0.0,))),
+    ],
+)
+def test_clip_ranges(text, meant):
+    assert range_of(text) == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("all", QUIRKS),
+        ("none", ()),
+        ("scale, clip-level", ("clip level", "scale")),
+        ("no-scale", tuple(quirk for quirk in QUIRKS if quirk != "scale")),
+        ("all,no-scale+no-depth", tuple(quirk for quirk in QUIRKS if quirk not in ("scale", "depth"))),
+        ("all,second-noise,std schedule", (*QUIRKS, *MORE_QUIRKS)),
+    ],
+)
+def test_quirks(text, kept):
+    assert quirks_of(text) == kept

@@ -35,7 +35,7 @@ class Pack:
 
     def __init__(self):
         self.parts = loaded_pack()
-        self.model, self.vae, self.no_class, _ = self("LoadPixelPrior", "flowers32", "", False)
+        self.model, self.vae, self.no_class, self.size = self("LoadPixelPrior", "flowers64", "", False)
 
     def __call__(self, node, *inputs, **options):
         return self.parts[node].execute(*inputs, **options).args
@@ -90,19 +90,19 @@ class Pack:
     def drawn(self, model, conditioning, seed, cfg=1.0):
         """A picture out of nothing but noise."""
         sigmas = self("Schedule", model, 60, 1.0, "fraction", "linspace", True)[0]
-        nothing = {"samples": torch.zeros(1, 3, 32, 32)}
+        nothing = {"samples": torch.zeros(1, 3, self.size, self.size)}
         return self.decoded(self("SDEdit", model, nothing, sigmas, conditioning, seed, 1, self.no_class, cfg)[0])
 
 
 def load_pixel_prior(pack):
-    steady = pack("LoadPixelPrior", "flowers32", "", True)[0]
+    steady = pack("LoadPixelPrior", "flowers64", "", True)[0]
     tulip, seeds = pack("ClassCondition", pack.model, "tulip")[0], (1, 2, 3)
     rows = [
-        [pack.cell(pack.drawn(pack.model, pack.no_class, seed)) for seed in seeds],
+        [pack.cell(pack.drawn(steady, pack.no_class, seed)) for seed in seeds],
         [pack.cell(pack.drawn(pack.model, tulip, seed, 6.0)) for seed in seeds],
         [pack.cell(pack.drawn(steady, tulip, seed, 6.0)) for seed in seeds],
     ]
-    return pack.sheet([f"seed {seed}" for seed in seeds], rows, ["no class", "tulip", "thresholded"])
+    return pack.sheet([f"seed {seed}" for seed in seeds], rows, ["no class", "tulip, off", "tulip, on"])
 
 
 def class_condition(pack):
@@ -134,7 +134,7 @@ def schedule(pack):
         draw.line((left, y, width - right, y), "#d8d8de")
         for sigma in path.tolist():
             draw.ellipse((place(sigma) - 5, y - 5, place(sigma) + 5, y + 5), "#2f6fdb")
-        *_, report = pack.inverted(original, path, add_noise=False, seed=0, measure=True)
+        report = pack.inverted(original, path, add_noise=False, seed=0, measure=True)[4]
         draw.text((width - right + 20, y - 9), report.split(" at ")[-1].rstrip("."), "#66666e", font)
     for sigma in (0.01, 0.03, 0.1, 0.3, 1.0):
         draw.text((place(sigma), 205), f"{sigma:g}", "#66666e", font, anchor="ma")
@@ -228,7 +228,7 @@ def restore(pack):
 
 
 def odedit(pack):
-    steady, cells = pack("LoadPixelPrior", "flowers32", "", True)[0], []
+    steady, cells = pack("LoadPixelPrior", "flowers64", "", True)[0], []
     for picture, damage in (("daisy-1", "heavy noise"), ("sunflower-1", "random pixels")):
         damaged, original, _ = pack.example(picture, damage)
         cells.append(pack.scored(damaged, original, damage))

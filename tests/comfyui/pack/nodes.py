@@ -11,6 +11,8 @@ import torch
 from comfy_api.latest import ComfyExtension, io
 from safetensors.torch import save_file
 
+import nodes
+
 from .denoiser import TinyDenoiser
 
 LOWEST, HIGHEST = 1e-3 / (1 - 1e-3), 100.0
@@ -174,6 +176,28 @@ class TestImage(io.ComfyNode):
         return io.NodeOutput(filled((batch, height, width, channels), fill, value, seed).clamp(0, 1))
 
 
+class TestSmallExample(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="TEST_SmallExample",
+            display_name="Test Small Example",
+            category="CODE test",
+            description="Example Picture at half its size, every other pixel each way, for the quicker prior.",
+            inputs=[
+                io.String.Input("picture", default="sunflower-1"),
+                io.String.Input("damage", default="random pixels"),
+                io.Int.Input("seed", default=0, min=0, max=2**64 - 1),
+            ],
+            outputs=[io.Image.Output("damaged"), io.Image.Output("original"), io.Mask.Output("mask")],
+        )
+
+    @classmethod
+    def execute(cls, picture, damage, seed):
+        example = nodes.NODE_CLASS_MAPPINGS["CODE_ExamplePicture"].execute(picture, damage, seed)
+        return io.NodeOutput(*(output[:, 1::2, 1::2] for output in example.args))
+
+
 class TestMask(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -266,6 +290,7 @@ class TestPack(ComfyExtension):
             TestTinyModel,
             TestLatent,
             TestImage,
+            TestSmallExample,
             TestMask,
             TestSigmas,
             TestConditioning,
