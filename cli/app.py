@@ -300,7 +300,9 @@ def demo(
 @app.command()
 def sweep(
     photos: Annotated[list[Path], typer.Argument(help="Undamaged photos.")],
-    vary: Annotated[str, typer.Option(help="A setting and values, say eta=0.6,1,1.7, or prior=flowers32,cats/prior.")],
+    vary: Annotated[
+        str, typer.Option(help="A setting and values: eta=0.6,1,1.7, prior=flowers32,cats/prior, preset=auto,noise.")
+    ],
     settings: Annotated[Path, results("The damages and the other settings, in TOML.")] = DEMO_SETTINGS,
     output: Annotated[Path, results("The folder for the sheet.", "-o", "--output")] = Path("out"),
 ):
@@ -332,6 +334,7 @@ def knobs(
     step_size: of_restore.step_size = DEFAULT.step_size,
     levels: of_restore.levels = DEFAULT.levels,
     shallowest: of_restore.shallowest = str(DEFAULT.shallowest),
+    step_mode: of_restore.step_mode = DEFAULT.step_mode,
     step_scale: of_restore.step_scale = DEFAULT.step_scale,
     updates: of_restore.updates = DEFAULT.updates,
     blocks: of_restore.blocks = DEFAULT.blocks,
@@ -339,6 +342,8 @@ def knobs(
     temperature: of_restore.temperature = DEFAULT.temperature,
     eta: of_restore.eta = DEFAULT.eta,
     clip: of_restore.clip = DEFAULT.clip,
+    clip_at: of_restore.clip_at = DEFAULT.clip_at,
+    clip_range: of_restore.clip_range = DEFAULT.clip_range,
     label: of_restore.label = DEFAULT.label,
     guidance: of_restore.guidance = DEFAULT.guidance,
     seed: of_restore.seed = DEFAULT.seed,

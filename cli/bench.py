@@ -57,6 +57,9 @@ def bench(photos, folder, prior, methods, count, split, seed, batch, device, pre
     if prior.channels != 3:
         raise ValueError(f"{prior.name} is not of RGB pictures, which is what the classifier looks at.")
     prior.network.to(memory_format=torch.channels_last)
+    if prior.calibration is None and any(isinstance(method, benchmark.Automatic) for method in methods):
+        say(f"{prior.name} has no calibration: the automatic method is left out.")
+        methods = [method for method in methods if not isinstance(method, benchmark.Automatic)]
     autocast = mixed_precision(prior.device, precision)
     calls = {method.name: checked_calls(method, prior, most) for method in methods}
     held_out = sorted(listed(photos, split), key=lambda file: file[0].name)

@@ -25,10 +25,10 @@ def calibrate_prior(prior, photos, folder, classifier, read_from, restored, seed
     known = read_photos(photos, loaded.size, "train", say)
     folder = folder or find(prior, "*.safetensors")
     make_folder(folder)
-    with call_progress(Console(stderr=True)) as bar, autocast:
+    with call_progress(Console(stderr=True)) as bar:
         task = bar.add_task(f"Calibrating {prior}", total=calibrate_calls(loaded, read_from, restored))
         found, numbers = calibrate(
-            loaded, known, judge_of, read_from, restored, seed, on_call=lambda: bar.advance(task)
+            loaded, known, judge_of, read_from, restored, seed, autocast, on_call=lambda: bar.advance(task)
         )
     found.save(folder)
     for each in tables(numbers):

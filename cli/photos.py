@@ -12,12 +12,12 @@ from PIL import ImageOps
 from rich.console import Console
 
 from ..evaluation import automatic
+from ..evaluation.film import Film
 from ..evaluation.metrics import or_none, psnr, ssim
 from ..evaluation.restoring import plan, run
 from ..evaluation.sheets import Cell, contact_sheet
 from ..priors.loading import load
 from ..samplers.windows import windows_of
-from .film import Film
 from .pictures import FITS, MOST_WHOLE, fit, read, save, save_text, to_image
 from .progress import call_progress
 

@@ -9,8 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 from torch.nn.functional import interpolate
 
+from ..evaluation.automatic import most_calls, run_chosen
 from ..evaluation.corruptions import CORRUPTIONS
 from ..evaluation.metrics import psnr, ssim
+from ..evaluation.presets import AUTO, PRESETS
 from ..evaluation.restoring import plan, run
 from ..evaluation.settings import Settings
 from ..evaluation.sheets import Cell, contact_sheet
@@ -38,11 +40,15 @@ def sweep(photos, vary, settings_file, folder):
     config = read_settings(settings_file)
     name, values = parsed(vary)
     base = {**config.get("code", {}), "seed": config.get("seed", 0)}
-    settings = [Settings.of({**base, name: value} if name != "prior" else base) for value in values]
+    settings = [settings_with(name, value, base) for value in values]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     one = None if name == "prior" else load(config["prior"], device)
     priors = [one or load(value, device) for value in values]
-    plans = [plan(prior, each) for prior, each in zip(priors, settings, strict=True)]
+    ways = [run_chosen if (name, value) == ("preset", AUTO) else run_one for value in values]
+    calls = [
+        most_calls(prior, each) if way is run_chosen else plan(prior, each).calls
+        for prior, each, way in zip(priors, settings, ways, strict=True)
+    ]
     make_folder(folder)
     sheet = folder / f"sweep_{name}.png"
     spare(photos, sheet)
@@ -54,13 +60,13 @@ def sweep(photos, vary, settings_file, folder):
         table.add_column(column, justify="left" if column == "damage" else "right")
     rows = []
     with call_progress(Console(stderr=True)) as bar:
-        task = bar.add_task("", total=len(config["damage"]) * sum(each.calls for each in plans))
+        task = bar.add_task("", total=len(config["damage"]) * sum(calls))
         for damage in config["damage"]:
             bar.update(task, description=damage["name"])
             damaged = CORRUPTIONS[damage["kind"]](originals, **damage.get("options", {}), seed=base["seed"])
             restored = [
-                at_size(prior, damaged, each, lambda: bar.advance(task))
-                for prior, each in zip(priors, settings, strict=True)
+                at_size(prior, damaged, each, lambda: bar.advance(task), way)
+                for prior, each, way in zip(priors, settings, ways, strict=True)
             ]
             scores = [score(pictures, originals) for pictures in (damaged, *restored)]
             table.add_row(escape(damage["name"]), *scores)
@@ -72,23 +78,38 @@ def sweep(photos, vary, settings_file, folder):
     console.print(f"The first photo is in {sheet}.", highlight=False, markup=False, soft_wrap=True)
 
 
-def at_size(prior, damaged, settings, on_call):
+def settings_with(name, value, base):
+    """The Settings with one value. A preset stands alone, as the settings that it is compared by would hide it."""
+    if name == "preset":
+        return Settings.of({**PRESETS.get(value, {}), "seed": base["seed"]})
+    return Settings.of(base if name == "prior" else {**base, name: value})
+
+
+def run_one(prior, pictures, settings, on_call):
+    result = run(prior, pictures, settings, on_call)
+    return result.pictures, result.nfe
+
+
+def at_size(prior, damaged, settings, on_call, way=run_one):
     """The pictures restored at the prior's size and brought back to their own, so that priors can be compared."""
     size = damaged.shape[-2:]
     if size == (prior.size, prior.size):
-        return run(prior, damaged, settings, on_call).pictures
+        return way(prior, damaged, settings, on_call)[0]
     small = interpolate(damaged, (prior.size, prior.size), mode="bicubic", antialias=True).clamp(-1, 1)
-    return interpolate(run(prior, small, settings, on_call).pictures, size, mode="bicubic").clamp(-1, 1)
+    return interpolate(way(prior, small, settings, on_call)[0], size, mode="bicubic").clamp(-1, 1)
 
 
 def parsed(vary):
     """("eta", [0.6, 1.0]) of "eta=0.6,1.0", with the type that the setting's default has, but depths as they are."""
     name, found, listed = vary.partition("=")
-    named = {"depth": str, "shallowest": str, "start": str, "prior": str}
+    named = dict.fromkeys(("depth", "shallowest", "start", "prior", "preset"), str)
     kind = named.get(name, type(getattr(Settings(), name, None)))
     if not found or kind not in READ:
         raise ValueError(f"{vary!r} is no setting with values: write, say, eta=0.6,1,1.7.")
     read_value, what = READ[kind]
+    unknown = [value for value in listed.split(",") if name == "preset" and value not in (AUTO, *PRESETS)]
+    if unknown:
+        raise ValueError(f"The preset {unknown[0]!r} is unknown: take some of {', '.join((AUTO, *PRESETS))}.")
     try:
         return name, [read_value(value) for value in listed.split(",")]
     except (KeyError, ValueError):

@@ -18,6 +18,7 @@ from ..priors.photos import seed_for
 from ..samplers.noise_levels import decode_path
 from . import automatic
 from .classifier import FEATURES, in_batches
+from .frechet import Gaussian
 from .metrics import psnr, ssim
 from .presets import PRESETS
 from .restoring import plan, run, run_sdedit
@@ -240,23 +241,8 @@ def statistics(measured, weights, references):
 
 
 def frechet_distances(features, weights, references):
-    """`frechet.frechet_distance` of features (P, D, F) to references (N, F) for each row of weights (W, P), float64.
-
-    tr (C C')^(1/2) is that of (C'^(1/2) C C'^(1/2))^(1/2), which is symmetric. Sums over each photo are made once.
-    """
-    references = references.double()
-    mean, covariance = references.mean(0), references.T.cov()
-    values, vectors = torch.linalg.eigh(covariance)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-
-    count = weights.sum(1) * features.shape[1]
-    means = weights @ features.sum(1) / count[:, None]
-    seconds = torch.einsum("wp,pij->wij", weights, features.mT @ features)
-    outer = means[:, :, None] * means[:, None]
-    covariances = (seconds - count[:, None, None] * outer) / (count - 1)[:, None, None]
-    both = torch.linalg.eigvalsh(root @ covariances @ root).clamp(min=0).sqrt().sum(1)
-    traces = covariances.diagonal(dim1=1, dim2=2).sum(1) + covariance.trace()
-    return (means - mean).square().sum(1) + traces - 2 * both
+    """`frechet.frechet_distance` of features (P, D, F) to references (N, F) for each row of weights (W, P), float64."""
+    return Gaussian(references).distances(weights, features.shape[1], features.sum(1), features.mT @ features)
 
 
 def interval(values):

@@ -1,14 +1,18 @@
 """Calibrate the automatic mode for a prior: what it says about known damages, and what restores each of them best."""
 
+import contextlib
+from dataclasses import replace
+
 import torch
 
 from ..priors.calibration import Calibration, discriminants
 from ..priors.photos import resized, seed_for
 from ..samplers.noise_levels import decode_path
 from ..samplers.statistics import read
-from .benchmark import eight_bits, frechet_distances, of_bits
+from .benchmark import eight_bits, of_bits
 from .classifier import in_batches
 from .corruptions import MILD, SEVERE
+from .frechet import Gaussian
 from .metrics import psnr
 from .presets import PRESETS
 from .restoring import encoder_of, plan, run
@@ -31,12 +35,14 @@ def damages():
 
 
 @torch.inference_mode()
-def calibrate(prior, photos, classifier, read_from=150, restored=12, seed=0, on_call=None):
+def calibrate(prior, photos, classifier, read_from=150, restored=12, seed=0, autocast=None, on_call=None):
     """(Calibration, numbers) of a prior from `photos`, as `read_photos` gives them, that it need not have seen.
 
     read_from: how many photos are read with each kind of damage; restored: how many of them are restored with each
-    candidate. The same photos for all, so that what is learnt is the damage. Network calls: `calibrate_calls`.
+    candidate. The same photos for all, so that what is learnt is the damage. autocast: a context for the network's
+    calls. Network calls: `calibrate_calls`.
     """
+    autocast = autocast or contextlib.nullcontext()
     if restored < 2 or read_from < max(restored, 8):
         raise ValueError("Calibrating reads at least 8 photos with each damage, and restores at least 2 of them.")
     if len(photos) < read_from:
@@ -47,23 +53,25 @@ def calibrate(prior, photos, classifier, read_from=150, restored=12, seed=0, on_
         kind: of_bits(eight_bits(damage(clean, seed=seed_for(seed, kind)))) for kind, damage in damages().items()
     }
     levels = decode_path(prior.levels, prior.levels.depth(fraction=DEPTH), STEPS, "karras").flip(0)
-    seen = torch.stack([statistics(prior, pictures, levels, seed, on_call) for pictures in damaged.values()])
+    seen = torch.stack([statistics(prior, pictures, levels, seed, autocast, on_call) for pictures in damaged.values()])
     mean, directions, centres = discriminants(seen)
 
     inputs = [pictures[:restored] for pictures in damaged.values()]
-    fidelity, features = outcomes(prior, clean[:restored], inputs, classifier, seed, on_call)
-    real = in_batches(classifier.features, clean.to(prior.device))
-    choices = policy(fidelity, features, real)
-    calibration = Calibration(
+    fidelity, features = outcomes(prior, clean[:restored], inputs, classifier, seed, autocast, on_call)
+    real = Gaussian(in_batches(classifier.features, clean.to(prior.device)))
+    known = Calibration(
         levels=levels.cpu(),
         mean=mean,
         directions=directions,
         centres=centres,
         kinds=tuple(damaged),
-        choices=tuple(CANDIDATES[i] for i in choices),
+        choices=(CANDIDATES[0],) * len(damaged),
         settings={name: PRESETS[name] for name in CANDIDATES},
     )
-    return calibration, summary(calibration, choices, fidelity, features, real, seen)
+    told = told_as(known, seen)
+    choice = policy(fidelity, features, real, told)
+    calibration = replace(known, choices=tuple(CANDIDATES[i] for i in choice))
+    return calibration, summary(calibration, choice, fidelity, features, real, told)
 
 
 def calibrate_calls(prior, read_from, restored):
@@ -72,14 +80,15 @@ def calibrate_calls(prior, read_from, restored):
     return len(damages()) * ((STEPS + 1) * -(-read_from // BATCH) + calls * -(-restored // BATCH))
 
 
-def statistics(prior, pictures, levels, seed, on_call=None):
+def statistics(prior, pictures, levels, seed, autocast, on_call=None):
     """`statistics.read` of pictures (N, C, H, W) in [-1, 1], in batches; picture i draws with seed + i."""
 
     def batch(first, pictures):
         encoder = encoder_of(prior, None, True, len(pictures))
 
         def model(x, sigma):
-            x0 = encoder(x, sigma)
+            with autocast:
+                x0 = encoder(x, sigma)
             if on_call is not None:
                 on_call()
             return x0
@@ -89,42 +98,60 @@ def statistics(prior, pictures, levels, seed, on_call=None):
     return torch.cat([batch(first, pictures[first : first + BATCH]) for first in range(0, len(pictures), BATCH)])
 
 
-def outcomes(prior, clean, damaged, classifier, seed, on_call=None):
+def outcomes(prior, clean, damaged, classifier, seed, autocast, on_call=None):
     """(PSNR to the clean pictures in dB (N, K, M), features (N, K, M, F)) of K damages restored with M candidates."""
     fidelity, features = [], []
     for pictures in damaged:
-        restored = [
-            torch.cat(
-                [
-                    run(prior, part, Settings(**PRESETS[name], seed=seed + BATCH * i), on_call).pictures
-                    for i, part in enumerate(pictures.split(BATCH))
-                ]
-            )
-            for name in CANDIDATES
-        ]
+        with autocast:
+            restored = [
+                torch.cat(
+                    [
+                        run(prior, part, Settings(**PRESETS[name], seed=seed + BATCH * i), on_call).pictures
+                        for i, part in enumerate(pictures.split(BATCH))
+                    ]
+                )
+                for name in CANDIDATES
+            ]
         fidelity.append(torch.stack([torch.tensor(psnr(each, clean)) for each in restored], 1))
         features.append(torch.stack([in_batches(classifier.features, each.to(prior.device)) for each in restored], 1))
     return torch.stack(fidelity, 1).double(), torch.stack(features, 1).double()
 
 
-def policy(fidelity, features, real):
-    """The index of the candidate for each kind, K of them, by (N, K, M) and (N, K, M, F) of `outcomes`.
+def told_as(calibration, seen):
+    """(K, K): the share of pictures of each kind, statistics (K, N, n, STATISTICS), that is taken for each."""
+    taken = torch.tensor([[calibration.kinds.index(kind) for kind, _, _ in calibration.choose(each)] for each in seen])
+    return torch.nn.functional.one_hot(taken, len(seen)).double().mean(1)
 
-    Of all that are at least as faithful on average as the most faithful candidate is alone, the one that is most real:
-    whose pictures together have the smallest Fréchet distance to the features `real`. Found by improving the choice for
-    one kind at a time, for each weight of the two.
+
+def quality(choice, fidelity, features, real, told):
+    """(mean PSNR, Fréchet distance to the Gaussian `real`) where pictures taken for kind k get candidate choice[k].
+
+    fidelity, features: of `outcomes`, (N, K, M) and (N, K, M, F). told: of `told_as`.
+    """
+    given = torch.nn.functional.one_hot(torch.tensor(choice), fidelity.shape[2]).double()
+    share = told @ given
+    ratio = (share * fidelity.mean(0)).sum(1).mean().item()
+    every = features.flatten(1, 2)
+    sums, seconds = every.sum(0), torch.einsum("nki,nkj->kij", every, every)
+    return ratio, real.distances(share.view(1, -1), len(features), sums, seconds).item()
+
+
+def policy(fidelity, features, real, told):
+    """The index of the candidate for each kind that pictures are taken for, by what `quality` takes.
+
+    Choosing for each kind can be more faithful on average than the most faithful candidate is alone. Of what it gains,
+    half is kept, and half may be spent on realism: of all choices that are as faithful as that, this one's pictures
+    together have the smallest Fréchet distance to real ones. Found by improving the choice for one kind at a time, for
+    each weight of the two.
     """
     kinds, candidates = fidelity.shape[1:]
-    faithful = fidelity.mean(0)
 
-    def quality(choice):
-        chosen = features[:, range(kinds), choice]
-        once = torch.ones(1, len(chosen)).double()
-        return faithful[range(kinds), choice].mean().item(), frechet_distances(chosen, once, real).item()
+    def of(choice):
+        return quality(choice, fidelity, features, real, told)
 
     def improved(weight):
         def worth(choice):
-            ratio, distance = quality(choice)
+            ratio, distance = of(choice)
             return ratio - weight * distance
 
         choice = max(([m] * kinds for m in range(candidates)), key=worth)
@@ -135,26 +162,17 @@ def policy(fidelity, features, real):
             if choice == before:
                 return choice
 
-    least = max(quality([m] * kinds)[0] for m in range(candidates))
     found = [improved(weight) for weight in WEIGHTS]
-    return min((choice for choice in found if quality(choice)[0] >= least), key=lambda choice: quality(choice)[1])
+    alone, best = max(of([m] * kinds)[0] for m in range(candidates)), of(found[0])[0]
+    return min((choice for choice in found if of(choice)[0] >= (alone + best) / 2), key=lambda choice: of(choice)[1])
 
 
-def summary(calibration, choices, fidelity, features, real, seen):
+def summary(calibration, choice, fidelity, features, real, told):
     """What was measured, as plain values: each candidate alone and the choice, and how well kinds are told apart."""
-    once, kinds = torch.ones(1, len(fidelity)).double(), range(fidelity.shape[1])
-    alone = {
-        name: (fidelity[..., m].mean().item(), frechet_distances(features[:, :, m], once, real).item())
-        for m, name in enumerate(CANDIDATES)
-    }
-    chosen = features[:, kinds, choices]
-    alone["chosen"] = (fidelity[:, kinds, choices].mean().item(), frechet_distances(chosen, once, real).item())
-    told = {
-        kind: sum(found == kind for found, _, _ in calibration.choose(each)) / len(each)
-        for kind, each in zip(calibration.kinds, seen, strict=True)
-    }
+    all_of = {name: [m] * len(choice) for m, name in enumerate(CANDIDATES)}
+    found = {name: quality(each, fidelity, features, real, told) for name, each in {**all_of, "chosen": choice}.items()}
     return {
-        "quality": {name: {"psnr": ratio, "fd": distance} for name, (ratio, distance) in alone.items()},
-        "told apart": told,
+        "quality": {name: {"psnr": ratio, "fd": distance} for name, (ratio, distance) in found.items()},
+        "told apart": dict(zip(calibration.kinds, told.diagonal().tolist(), strict=True)),
         "choices": dict(zip(calibration.kinds, calibration.choices, strict=True)),
     }

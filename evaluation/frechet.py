@@ -1,5 +1,6 @@
 """Realism of many pictures as one number: the Fréchet distance between their features and those of real photos."""
 
+import torch
 from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -25,6 +26,30 @@ def frechet_distance(features, references):
     distance.update(references, real=True)
     distance.update(features, real=False)
     return distance.compute().item()
+
+
+class Gaussian:
+    """The Gaussian fitted to features (N, F), from which Fréchet distances to many others are taken, in float64."""
+
+    def __init__(self, features):
+        features = features.double()
+        self.mean, covariance = features.mean(0), features.T.cov()
+        values, vectors = torch.linalg.eigh(covariance)
+        self.root, self.trace = vectors * values.clamp(min=0).sqrt() @ vectors.T, covariance.trace()
+
+    def distances(self, weights, count, sums, seconds):
+        """`frechet_distance` to it of P groups of `count` pictures, taken `weights` times, for each row of (W, P).
+
+        sums: (P, F) of the features of a group; seconds: (P, F, F), of their outer products with themselves.
+        tr (C C')^(1/2) is that of (C'^(1/2) C C'^(1/2))^(1/2), which is symmetric.
+        """
+        total = count * weights.sum(1)
+        means = weights @ sums / total[:, None]
+        outer = total[:, None, None] * means[:, :, None] * means[:, None]
+        covariances = (torch.einsum("wp,pij->wij", weights, seconds) - outer) / (total - 1)[:, None, None]
+        both = torch.linalg.eigvalsh(self.root @ covariances @ self.root).clamp(min=0).sqrt().sum(1)
+        traces = covariances.diagonal(dim1=1, dim2=2).sum(1) + self.trace
+        return (means - self.mean).square().sum(1) + traces - 2 * both
 
 
 class _Given(nn.Identity):

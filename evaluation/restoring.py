@@ -196,7 +196,7 @@ def _plan_official(prior, settings):
         timestep=float(stride * official.start),
         levels=tuple(levels.tolist()),
         calls=official.calls,
-        advice=_advice(path, levels, "geometric", step=official.step, **langevin),
+        advice=_advice(path, levels, "geometric" if official.has("scale") else "none", step=official.step, **langevin),
         method=partial(_official, levels=prior.levels, settings=official),
         # it does both itself
         clip=(),

@@ -37,7 +37,7 @@ class Calibration:
 
     def choose(self, statistics):
         """(kind, name of the settings, settings) of the kind that lies nearest each of (B, n, STATISTICS)."""
-        nearest = torch.cdist(self._places(statistics), self.centres).argmin(1).tolist()
+        nearest = torch.cdist(self._places(statistics), self.centres.double()).argmin(1).tolist()
         return [(self.kinds[k], self.choices[k], self.settings[self.choices[k]]) for k in nearest]
 
     def damage(self, statistics):
@@ -45,10 +45,11 @@ class Calibration:
 
         In units of the spread of pictures with one kind of damage, so that clean ones have about D^(1/2).
         """
-        return (self._places(statistics) - self.centres[0]).norm(dim=1)
+        return (self._places(statistics) - self.centres[0].double()).norm(dim=1)
 
     def _places(self, statistics):
-        return (statistics.flatten(1).cpu() - self.mean) @ self.directions
+        # in float64, which no autocast makes less
+        return (statistics.flatten(1).cpu().double() - self.mean.double()) @ self.directions.double()
 
     def save(self, folder):
         """Write it beside the prior in `folder`."""

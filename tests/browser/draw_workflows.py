@@ -403,11 +403,11 @@ WORKFLOWS = {
         subgraph="2 · CODE",
     ),
     "knobs": Workflow(
-        "## The two knobs\n\n**CODE Knobs** restores one damaged picture at three depths with three step sizes. *grid* shows "
-        "what came out; *curve* how real each looks to the prior, and how far it is from the photo; *convergence* what "
-        "more updates do. No undamaged original is needed.\n\n**CODE Film Strip** shows a single run: up, updated, "
-        "down.\n\n**Try** another *damage*, or your own numbers in *depths* and *step_sizes*. It restores the picture "
-        "14 times, so give it a minute.",
+        "## The two knobs\n\n**CODE Knobs** restores one damaged picture at three depths with three step sizes. *grid* "
+        "shows what came out; *curve* how real each looks to the prior, and how far it is from the photo; "
+        "*convergence* what more updates do. No undamaged original is needed.\n\n**CODE Film Strip** shows a single "
+        "run: up, updated, down.\n\n**Try** another *damage*, or your own numbers in *depths* and *step_sizes*. It "
+        "restores the picture 14 times, so give it a minute.",
         {
             "Picture and prior": {**PRIOR, **example("daisy-1", "heavy noise")},
             "The two knobs": {"knobs": restored("CODE_Knobs", preset="balanced")},
@@ -448,6 +448,89 @@ WORKFLOWS = {
                     "damaged, CODE", reference=("clean", "IMAGE"), a=("wide", "IMAGE"), b=("restore", "restored")
                 ),
                 **saved(("restore", "restored"), "whole"),
+            },
+        },
+    ),
+    "by-hand": Workflow(
+        "## Each part its own way\n\nThe steps of *step-by-step*, each set for itself. **Up:** the clip takes each "
+        "channel's range in the picture without its outermost 2 % (*quantile*), and nothing is thresholded. **Towards "
+        "likely pictures** and **down:** another clip holds every value near the picture's own (*observation*), and "
+        "the step is a ratio of signal to noise (*snr*). The heat says where each clip acted.\n\n**Try** a *width* of "
+        "2 near the picture (hardly a clip: more is invented) or 0.7 (the noise stays), *mode* **relative** with "
+        "*step_size* 0.0025, *noiseless_last* off.",
+        {
+            "1 · Picture and prior": {
+                **PRIOR,
+                "plain": Node("CODE_LoadPixelPrior", {"prior": "flowers64"}, title="The same, not thresholded"),
+                **example("rose-1", "heavy noise"),
+                "encoded": Node("VAEEncode", {"pixels": ("picture", "damaged"), "vae": ("prior", "vae")}),
+            },
+            "2 · Up, in the picture's range": {
+                "schedule": SCHEDULE,
+                "clip": Node(
+                    "CODE_ConfidenceClip",
+                    {"model": ("prior", "model"), "data_range": "quantile", "outside": 0.02},
+                    title="The picture's range",
+                ),
+                "invert": inverted(model=("plain", "model"), clip=("clip", "clip"), add_noise=True),
+            },
+            "3 · Towards likely pictures": {
+                "near": Node(
+                    "CODE_ConfidenceClip",
+                    {
+                        "model": ("prior", "model"),
+                        "data_range": "observation",
+                        "width": 1.25,
+                        "reference": ("encoded", "LATENT"),
+                    },
+                    title="Near the picture",
+                ),
+                "update": updated(clip=("near", "clip"), mode="snr", step_size=0.08),
+            },
+            "4 · Down the ODE": {"decode": decoded(clip=("near", "clip"))},
+            "Where it was clipped": {
+                key: Node("MaskPreview", {"mask": (source, "heat")}, title=title, size=(260, 230))
+                for key, source, title in (
+                    ("heat_up", "invert", "Up"),
+                    ("heat_updates", "update", "In the updates"),
+                    ("heat_down", "decode", "Down"),
+                )
+            },
+            "5 · Look": {
+                "vae_decode": DECODED,
+                **compared("damaged, CODE", a=("picture", "damaged"), b=("vae_decode", "IMAGE")),
+                **saved(("vae_decode", "IMAGE"), "by-hand"),
+            },
+        },
+    ),
+    "as-published": Workflow(
+        "## CODE as its authors published it\n\n**CODE as Published** computes what their public code does, quirk by "
+        "quirk; **CODE Restore** is the method as the paper's equations have it, with what we found to be better. Both "
+        "see the same picture and the same prior, whose *dynamic_threshold* is off: the published code thresholds by "
+        "itself.\n\n**Try** *quirks* **none**, or **no-scale**; *clip_up* off; *n* 200 with *depth* 80 and "
+        "*updates* 200, which is nearer to the paper's and takes five times as long.",
+        {
+            "Picture and prior": {
+                "prior": Node("CODE_LoadPixelPrior", {"prior": "flowers64"}),
+                **example("tulip-2", "random pixels"),
+            },
+            "As published": {
+                "published": restored("CODE_Official", n=50, depth=20, step_size=0.0001, updates=40),
+                "report": told(("published", "report")),
+            },
+            "CODE Restore": {
+                "restore": restored(preset="balanced"),
+                "report_restore": told(("restore", "report")),
+            },
+            "Look": {
+                **compared(
+                    "damaged, as published, CODE",
+                    a=("picture", "damaged"),
+                    b=("published", "restored"),
+                    c=("restore", "restored"),
+                ),
+                "measured": told(("compare", "report")),
+                **saved(("compare", "sheet"), "as-published"),
             },
         },
     ),

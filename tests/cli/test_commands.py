@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from confident_ode.cli import photos, pictures
-from confident_ode.cli.film import Film
 from confident_ode.cli.pictures import read
+from confident_ode.evaluation.film import Film
 from confident_ode.evaluation.restoring import plan, run
 from confident_ode.evaluation.settings import Settings
 from confident_ode.evaluation.sheets import TILE

@@ -50,6 +50,7 @@ def sweep(command, prior_folder, tmp_path):
         ("start=updates,deepest", ("start", ["updates", "deepest"])),
         ("clip_at=up,up+updates", ("clip_at", ["up", "up+updates"])),
         ("clip_range=pixels,around=0.5", ("clip_range", ["pixels", "around=0.5"])),
+        ("preset=auto,noise", ("preset", ["auto", "noise"])),
     ],
 )
 def test_values_have_the_type_of_their_setting(vary, meant):
@@ -72,6 +73,7 @@ def test_values_have_the_type_of_their_setting(vary, meant):
         ("eta=1,,2", "give numbers"),
         ("steps=2.5", "give whole numbers"),
         ("clip=1", "give true or false"),
+        ("preset=auto,thick", "preset 'thick' is unknown"),
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(vary, words):
@@ -82,7 +84,14 @@ def test_what_cannot_be_read_is_one_sentence(vary, words):
 
 
 @pytest.mark.parametrize(
-    ("vary", "columns"), [("eta=0.3,2", 2), ("samples=1,3", 2), ("depth=t=200,t=300,t=400", 3), ("levels=1,2", 2)]
+    ("vary", "columns"),
+    [
+        ("eta=0.3,2", 2),
+        ("samples=1,3", 2),
+        ("depth=t=200,t=300,t=400", 3),
+        ("levels=1,2", 2),
+        ("preset=light,smooth", 2),
+    ],
 )
 def test_a_row_for_each_damage_and_a_sheet(sweep, photo, tmp_path, vary, columns):
     photos = [photo("a.png"), photo("b [x].png", size=(30, 60))]

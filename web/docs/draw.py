@@ -238,10 +238,50 @@ def odedit(pack):
     return pack.grid(cells)
 
 
+def restoring(pack, damaged, **more):
+    """What a node that restores in one takes, with the preset balanced."""
+    links = {"model": pack.model, "vae": pack.vae, "image": damaged, "positive": pack.no_class}
+    return {**links, "preset": "balanced", "seed": 0, **more}
+
+
+def official(pack):
+    pictures = {"random pixels": "tulip-2", "heavy noise": "daisy-1"}
+    columns, rows = {"as published": "all", "without clip-level": "no-clip-level"}, []
+    settings = {"n": 50, "depth": 20, "step_size": 1e-4, "updates": 40}
+    for damage, picture in pictures.items():
+        damaged, original, _ = pack.example(picture, damage)
+        links = (pack.model, pack.vae, damaged, pack.no_class, 0, 1)
+        theirs = [pack("OfficialCode", *links, quirks=quirks, **settings)[0] for quirks in columns.values()]
+        ours = pack("Restore", **restoring(pack, damaged, samples=1))[0]
+        rows.append([pack.scored(image, original) for image in (damaged, *theirs, ours)])
+    return pack.sheet(["damaged", *columns, "CODE Restore"], rows, list(pictures))
+
+
+def knobs(pack):
+    """The grid, and the curve below it."""
+    damaged, *_ = pack.example("daisy-1", "heavy noise")
+    numbers = {"depths": "0.2, 0.4, 0.6", "step_sizes": "0.0005, 0.002, 0.008"}
+    sheets = [sheet_of(image) for image in pack("Knobs", **restoring(pack, damaged, **numbers))[:2]]
+    picture = Image.new("RGB", (max(s.width for s in sheets), sum(s.height for s in sheets)), "white")
+    picture.paste(sheets[0], (0, 0))
+    picture.paste(sheets[1], (0, sheets[0].height))
+    return picture
+
+
+def film(pack):
+    damaged, *_ = pack.example("daisy-1", "heavy noise")
+    return sheet_of(pack("Film", **restoring(pack, damaged))[0])
+
+
+def sheet_of(image):
+    """An IMAGE's first picture as an 8-bit image."""
+    return Image.fromarray((image[0] * 255).round().byte().numpy())
+
+
 def compare_images(pack):
     damaged, original, _ = pack.example("sunflower-1", "random pixels")
     sheet, _ = pack("CompareImages", original, damaged, "damaged, CODE", pack.restored(damaged))
-    return Image.fromarray((sheet[0] * 255).round().byte().numpy())
+    return sheet_of(sheet)
 
 
 def example_picture(pack):
@@ -264,6 +304,9 @@ PAGES = {
     "CODE_SDEdit": sdedit,
     "CODE_Restore": restore,
     "CODE_ODEdit": odedit,
+    "CODE_Official": official,
+    "CODE_Knobs": knobs,
+    "CODE_Film": film,
     "CODE_CompareImages": compare_images,
     "CODE_ExamplePicture": example_picture,
 }

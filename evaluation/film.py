@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ..evaluation.sheets import Cell
+from .sheets import Cell
 
 MOST_FRAMES = 4
 
 
-@dataclass
+@dataclass(frozen=True)
 class Frame:
     """The last estimate of the first picture at a noise level, (1, C, H, W) on the CPU, and the steps made there."""
 
@@ -21,8 +21,8 @@ class Frame:
 class Film:
     """A sampler's `callback` that keeps a Frame for each stretch of steps at one level, in order."""
 
-    def __init__(self):
-        self.frames = []
+    def __init__(self, frames=()):
+        self.frames = list(frames)
 
     def __call__(self, report):
         picture = report["denoised"][:1].cpu()
