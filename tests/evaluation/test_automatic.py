@@ -100,7 +100,7 @@ def test_calibrating_reads_and_restores_as_planned(plain, monkeypatch):
         calibrate(plain, photos, classifier, 8, 1)
 
 
-def test_the_policy_is_more_faithful_than_any_candidate_alone_and_spends_half_of_that_on_realism():
+def test_the_policy_is_more_faithful_than_any_candidate_alone_and_spends_some_of_that_on_realism():
     draw = torch.Generator().manual_seed(0)
     real, sure = Gaussian(torch.randn(400, 4, generator=draw)), torch.eye(2).double()
     # for the first kind, candidate 0 is more faithful and as real; for the second, candidate 1 is more real
