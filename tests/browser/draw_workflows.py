@@ -1,6 +1,7 @@
 """Draws the shipped workflows on the real page, which writes them in both formats, and runs them for their thumbnails.
 
-python tests/browser/draw_workflows.py [name ...]    workflows/*.json and *.jpg, workflows/api/*.json, and the README's
+python tests/browser/draw_workflows.py [--no-run] [name ...]    workflows/*.json and *.jpg, workflows/api/*.json, and
+the README's picture; without a run the pictures stay as they are, as after a new widget
 """
 
 import json
@@ -669,7 +670,8 @@ def graph_picture(page, path):
         return picture.convert("RGB")
 
 
-def main(names):
+def main(names, run=True):
+    """Draw the workflows with these names, or all; without a run their thumbnails stay as they are."""
     pictures = REPOSITORY / "out" / "workflows"
     for folder in (FOLDER / "api", pictures):
         folder.mkdir(parents=True, exist_ok=True)
@@ -688,6 +690,8 @@ def main(names):
             write(FOLDER / f"{name}.json", page.to_ui())
             api = page.to_api()
             write(FOLDER / "api" / f"{name}.json", api)
+            if not run:
+                continue
             shown = ids.get("compare", ids.get("grid"))
             if shown:
                 assert page.run(timeout=900)["type"] == "execution_success", name
@@ -702,4 +706,4 @@ def main(names):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main([name for name in sys.argv[1:] if name != "--no-run"], "--no-run" not in sys.argv)

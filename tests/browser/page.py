@@ -132,6 +132,12 @@ class Page:
         self.page.get_by_text(pack, exact=True).click()
         cards = self.page.locator("[data-testid^=template-workflow-]")
         cards.first.wait_for()
+        # more come as the last is scrolled to
+        count = 0
+        while count < cards.count():
+            count = cards.count()
+            cards.last.scroll_into_view_if_needed()
+            self.page.wait_for_timeout(1000)
         return [card.get_attribute("data-testid").removeprefix("template-workflow-") for card in cards.all()]
 
     def open_template(self, pack, name):
