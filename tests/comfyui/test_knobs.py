@@ -41,7 +41,9 @@ def calibrated(server):
         found = torch.stack([read(prior.model(), kind, levels, labels) for kind in pictures])
     settings = {"balanced": {}}
     Calibration(levels.cpu(), *discriminants(found), ("a", "b", "c"), ("balanced",) * 3, settings).save(folder)
-    return "calibrated", load(folder)
+    yield "calibrated", load(folder)
+    # other tests share the server, and its list of priors
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,8 @@ def plain(server):
     """The name of a prior that is not calibrated."""
     folder = server.models / "diffusers" / "plain"
     shutil.copytree(REPOSITORY / "priors" / "flowers32", folder, ignore=shutil.ignore_patterns(FILE))
-    return "plain"
+    yield "plain"
+    shutil.rmtree(folder)
 
 
 class Saved(Prompt):
