@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from ..samplers.windows import whole_shape
+
 SMALLEST = 8
 FITS = ("crop", "pad", "stretch", "whole")
 MOST_WHOLE = 512
@@ -104,18 +106,6 @@ def fit(image, size, how="crop", channels=3, most=MOST_WHOLE):
     if channels == 1:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
     return to_tensor(pixels), fitted
-
-
-def whole_shape(own, least, most):
-    """The (width, height) nearest to a picture's own in its proportions, with no side under `least` or over `most`."""
-    scale = max(min(1, most / max(own)), least / min(own))
-    shape = tuple(round(side * scale) for side in own)
-    if max(shape) > most:
-        raise ValueError(
-            f"The picture is {own[0]}×{own[1]}, which no size has with sides of {least} to {most} pixels: take a "
-            "larger --max-side, or another --fit."
-        )
-    return shape
 
 
 def to_tensor(pixels):

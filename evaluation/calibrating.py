@@ -70,10 +70,10 @@ def calibrate(prior, photos, classifier, read_from=150, restored=12, seed=0, aut
         choices=(CANDIDATES[0],) * len(damaged),
         settings={name: PRESETS[name] for name in CANDIDATES},
     )
-    told = told_as(known, seen)
-    choice = policy(fidelity, features, real, told)
+    told, moments = told_as(known, seen), moments_of(features)
+    choice = policy(fidelity, moments, real, told)
     calibration = replace(known, choices=tuple(CANDIDATES[i] for i in choice))
-    return calibration, summary(calibration, choice, fidelity, features, real, told)
+    return calibration, summary(calibration, choice, fidelity, moments, real, told)
 
 
 def calibrate_calls(prior, read_from, restored):
@@ -125,20 +125,24 @@ def told_as(calibration, seen):
     return torch.nn.functional.one_hot(taken, len(seen)).double().mean(1)
 
 
-def quality(choice, fidelity, features, real, told):
+def quality(choice, fidelity, moments, real, told):
     """(mean PSNR, Fréchet distance to the Gaussian `real`) where pictures taken for kind k get candidate choice[k].
 
-    fidelity, features: of `outcomes`, (N, K, M) and (N, K, M, F). told: of `told_as`.
+    fidelity: of `outcomes`, (N, K, M). moments: of `moments_of`. told: of `told_as`.
     """
     given = torch.nn.functional.one_hot(torch.tensor(choice), fidelity.shape[2]).double()
     share = told @ given
     ratio = (share * fidelity.mean(0)).sum(1).mean().item()
+    return ratio, real.distances(share.view(1, -1), len(fidelity), *moments).item()
+
+
+def moments_of(features):
+    """(K M, F) and (K M, F, F): sums over N pictures of features (N, K, M, F), and of their outer products."""
     every = features.flatten(1, 2)
-    sums, seconds = every.sum(0), torch.einsum("nki,nkj->kij", every, every)
-    return ratio, real.distances(share.view(1, -1), len(features), sums, seconds).item()
+    return every.sum(0), torch.einsum("nki,nkj->kij", every, every)
 
 
-def policy(fidelity, features, real, told):
+def policy(fidelity, moments, real, told):
     """The index of the candidate for each kind that pictures are taken for, by what `quality` takes.
 
     Choosing for each kind can be more faithful on average than the most faithful candidate is alone. Of what it gains,
@@ -149,7 +153,7 @@ def policy(fidelity, features, real, told):
     kinds, candidates = fidelity.shape[1:]
 
     def of(choice):
-        return quality(choice, fidelity, features, real, told)
+        return quality(choice, fidelity, moments, real, told)
 
     def improved(weight):
         def worth(choice):
@@ -170,10 +174,10 @@ def policy(fidelity, features, real, told):
     return min((choice for choice in found if of(choice)[0] >= least), key=lambda choice: of(choice)[1])
 
 
-def summary(calibration, choice, fidelity, features, real, told):
+def summary(calibration, choice, fidelity, moments, real, told):
     """What was measured, as plain values: each candidate alone and the choice, and how well kinds are told apart."""
     all_of = {name: [m] * len(choice) for m, name in enumerate(CANDIDATES)}
-    found = {name: quality(each, fidelity, features, real, told) for name, each in {**all_of, "chosen": choice}.items()}
+    found = {name: quality(each, fidelity, moments, real, told) for name, each in {**all_of, "chosen": choice}.items()}
     return {
         "quality": {name: {"psnr": ratio, "fd": distance} for name, (ratio, distance) in found.items()},
         "told apart": dict(zip(calibration.kinds, told.diagonal().tolist(), strict=True)),

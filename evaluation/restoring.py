@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 
 import torch
 
@@ -14,6 +15,7 @@ from ..samplers.denoisers import CallCounter, per_item
 from ..samplers.langevin import large_step
 from ..samplers.noise import LANGEVIN, SDEDIT, START, item_seeds, seeded_noise
 from ..samplers.noise_levels import decode_path, vp_to_ve
+from ..samplers.ode import report
 from ..samplers.odedit import ODEDIT, ODEDIT_UPDATES, odedit, odedit_calls, odedit_levels
 from ..samplers.official import QUIRKS, Official, official_code
 from ..samplers.restore import check_parts, decode_parts, restore, restore_calls, tightest, update_levels
@@ -167,7 +169,7 @@ def _plan_official(prior, settings):
         for depth in (settings.depth, settings.shallowest)
     )
     quirks, way = quirks_of(settings.quirks), settings.thresholded
-    official = Official(
+    asked = Official(
         n=settings.steps,
         latent=max(2, latent),
         step=settings.step_size,
@@ -188,16 +190,16 @@ def _plan_official(prior, settings):
         samples=settings.samples,
         mended=tuple(quirk for quirk in QUIRKS if quirk not in quirks),
     )
-    grid = prior.levels.sigma(stride * torch.arange(official.n)).cpu()
-    path, levels = torch.cat([grid.flip(0), grid.new_zeros(1)]), grid[official.updated].flip(0)
-    langevin = {"updates": official.updates, "blocks": max(1, official.blocks), "decay": official.decay}
+    grid = prior.levels.sigma(stride * torch.arange(asked.n)).cpu()
+    path, levels = torch.cat([grid.flip(0), grid.new_zeros(1)]), grid[asked.updated].flip(0)
+    langevin = {"updates": asked.updates, "blocks": max(1, asked.blocks), "decay": asked.decay}
     return Plan(
-        sigmas=path[official.n - 1 - official.start :],
-        timestep=float(stride * official.start),
+        sigmas=path[asked.n - 1 - asked.start :],
+        timestep=float(stride * asked.start),
         levels=tuple(levels.tolist()),
-        calls=official.calls,
-        advice=_advice(path, levels, "geometric" if official.has("scale") else "none", step=official.step, **langevin),
-        method=partial(_official, levels=prior.levels, settings=official),
+        calls=asked.calls,
+        advice=_advice(path, levels, "geometric" if asked.has("scale") else "none", step=asked.step, **langevin),
+        method=partial(official, levels=prior.levels, settings=asked),
         # it does both itself
         clip=(),
         threshold=(),
@@ -207,26 +209,40 @@ def _plan_official(prior, settings):
 PLANS = {"code": _plan_code, "odedit": _plan_odedit, "official": _plan_official}
 
 
-def _official(model, x, sigmas, extra_args=None, callback=None, disable=None, *, seed, samples, levels, settings, **_):
-    """`official_code` in the signature of `restore`; its clips are its own, and `model` does all parts of the way."""
-    seeds = item_seeds(seed, len(x) * samples)
-    start, updates = seeded_noise(seeds[::samples], START), seeded_noise(seeds, LANGEVIN)
+def official(model, x, sigmas, extra_args=None, callback=None, disable=None, *, seed, levels, settings, **_):
+    """`official_code` in the signature of `restore`; its clips are its own, and `model` does all parts of the way.
+
+    levels: the NoiseLevels of the model. settings: an Official. callback: called once a network call.
+    """
+    seeds = item_seeds(seed, len(x) * settings.samples)
+    start, updates = seeded_noise(seeds[:: settings.samples], START), seeded_noise(seeds, LANGEVIN)
+    timesteps, calls = torch.arange(len(levels), device=levels.sigmas.device), count()
+    table = levels.sigma(timesteps).to(x.device)
 
     def network(x_vp, t):
-        sigma = levels.sigma(t)
+        sigma = table[t].to(x_vp)
         s = per_item(sigma, x_vp)
         y = vp_to_ve(x_vp, s)
-        conditioning = {name: value.repeat_interleave(len(y) // len(x), 0) for name, value in extra_args.items()}
-        return (y - model(y, sigma, **conditioning)) / s
+        denoised = model(y, sigma, **_of_each(extra_args or {}, len(y) // len(x)))
+        report(callback, next(calls), y, sigma[0], denoised)
+        return (y - denoised) / s
 
     restored = official_code(
         network,
         x,
-        levels.alpha_bar(torch.arange(len(levels), device=levels.sigmas.device)),
+        levels.alpha_bar(timesteps),
         settings,
         noise_sampler=lambda x, k: (start if k < 2 else updates)(x, k),
     )
     return finite(restored, "The restored picture")
+
+
+def _of_each(conditioning, samples):
+    """Conditioning of pictures as that of `samples` of each."""
+    return {
+        name: value.repeat_interleave(samples, 0) if isinstance(value, torch.Tensor) else value
+        for name, value in conditioning.items()
+    }
 
 
 def _advice(path, levels, scale, *, step, mode="absolute", **langevin):

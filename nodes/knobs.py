@@ -12,20 +12,10 @@ from ..evaluation.film import Film as Frames
 from ..samplers.langevin import langevin_calls
 from ..samplers.restore import STEP_SCALES, check_parts, decode_parts, restore_calls
 from . import sockets
-from .automatic import calibration_of, choose, statistics
-from .guider import Guided, Progress, samples_of
-from .masks import latent_mask
-from .restore import (
-    PRESETS,
-    Restore,
-    Settings,
-    checked_image,
-    fitted,
-    fitted_mask,
-    restored_with,
-    settings_of,
-    size_told,
-)
+from .automatic import calibration_of, statistics
+from .guider import Guided, Progress
+from .masks import masks_of
+from .restore import Restore, asked_of, chosen_for, restored_with, size_told
 from .schedule import path_for
 
 
@@ -64,23 +54,13 @@ class Run:
         max_side=sockets.MAX_SIDE,
         **custom,
     ):
-        sockets.check_choice("preset", preset, [*PRESETS, "auto", "custom"])
-        if preset == "masked" and mask is None:
-            raise ValueError("The preset masked restores what a mask marks: connect one, or take another preset.")
-        image = checked_image(image)[:1]
+        image, mask = image[:1], mask if mask is None else masks_of(mask)[:1]
         self.model, self.vae, self.seed = model, vae, seed
         self.positive, self.negative = positive, negative
-        self.seen = fitted(model, vae, image, fit, max_side)
+        self.seen, self.x, self.mask = asked_of(model, vae, image, preset, mask, fit, max_side)
         self.size = size_told(model, image, self.seen)
-        self.x = samples_of(model, {"samples": vae.encode(self.seen)})
-        mask = fitted_mask(model, vae, image, mask, fit, max_side)
-        self.mask = None if mask is None else latent_mask(model, mask[:1], self.x)
-        self.up, self.name = Guided(model, negative or positive), preset
-        if preset == "auto":
-            [(_, self.name, values)] = choose(self.up, self.x, seed)
-            self.settings = settings_of(values)
-        else:
-            self.settings = PRESETS.get(preset) or Settings(**custom)
+        self.up = Guided(model, negative or positive)
+        [(_, self.name, self.settings)] = chosen_for(self.up, self.x, preset, seed, custom)
 
     def restored(self, settings, watch=None, progress=None):
         """IMAGE, the picture restored with Settings."""

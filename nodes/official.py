@@ -1,14 +1,14 @@
 """CODE as Published: what the authors' public code computes, in one node."""
 
+from functools import partial
+
 import torch
 from comfy_api.latest import io
 
+from ..evaluation.restoring import official
 from ..evaluation.settings import QUIRKS, quirks_of
 from ..samplers.clipping import ConfidenceClip
-from ..samplers.denoisers import per_item
-from ..samplers.noise import LANGEVIN, START, item_seeds, seeded_noise
-from ..samplers.noise_levels import vp_to_ve
-from ..samplers.official import Official, official_code
+from ..samplers.official import Official
 from ..samplers.restore import check_parts, decode_parts
 from . import sockets
 from .guider import Guided, Progress, samples_of
@@ -24,31 +24,7 @@ def restored_as_published(guided, x, path, settings, seed):
 
     guided: Guided, of a pixel prior. path: the VE levels from the start of the way down to 0.
     """
-    levels, seeds = guided.model.model.prior.levels, item_seeds(seed, len(x) * settings.samples)
-    timesteps = torch.arange(len(levels), device=levels.sigmas.device)
-    start, updates = seeded_noise(seeds[:: settings.samples], START), seeded_noise(seeds, LANGEVIN)
-
-    def published(model, x, sigmas, extra_args, callback, disable):
-        table, done = levels.sigma(timesteps).to(x.device), 0
-
-        def network(x_vp, t):
-            nonlocal done
-            sigma = table[t].to(x_vp)
-            s = per_item(sigma, x_vp)
-            y = vp_to_ve(x_vp, s)
-            denoised = model(y, sigma, **extra_args)
-            callback({"x": y, "i": done, "sigma": sigma[0], "sigma_hat": sigma[0], "denoised": denoised})
-            done += 1
-            return (y - denoised) / s
-
-        return official_code(
-            network,
-            x,
-            levels.alpha_bar(timesteps),
-            settings,
-            noise_sampler=lambda x, k: (start if k < 2 else updates)(x, k),
-        )
-
+    published = partial(official, seed=seed, levels=guided.model.model.prior.levels, settings=settings)
     return guided.run(published, x, path, Progress(guided.model, settings.calls).part(settings.calls))
 
 

@@ -12,7 +12,7 @@ from ..evaluation.settings import parts_of
 from ..samplers.langevin import STEP_MODES, langevin_calls, large_step
 from ..samplers.noise import item_seeds
 from ..samplers.restore import STEP_SCALES, check_parts, decode_parts, restore_calls, tightest, update_levels
-from ..samplers.windows import windows_of
+from ..samplers.windows import whole_shape, windows_of
 from . import sockets
 from .automatic import choose
 from .clip import clip_settings, heat_of, mask_of
@@ -93,22 +93,10 @@ def fitted(model, vae, pictures, fit="crop", max_side=sockets.MAX_SIDE):
             )
         return cropped
     size, own = model.model.prior.size, pictures.shape[1:3]
-    height, width = whole_shape(own, size, max_side) if fit == "whole" else (size, size)
+    width, height = whole_shape(own[::-1], size, max_side) if fit == "whole" else (size, size)
     method, crop = "bicubic" if min(own) < size else "area", "disabled" if fit == "whole" else "center"
     scaled = comfy.utils.common_upscale(pictures.movedim(-1, 1), width, height, method, crop)
     return scaled.movedim(1, -1).clamp(0, 1)
-
-
-def whole_shape(own, least, most):
-    """The (height, width) nearest to a picture's own in its proportions, with no side under `least` or over `most`."""
-    scale = max(min(1, most / max(own)), least / min(own))
-    shape = tuple(round(side * scale) for side in own)
-    if max(shape) > most:
-        raise ValueError(
-            f"The picture is {own[1]}x{own[0]}, whose shape does not go into sides of {least} to {most} pixels: take a "
-            "larger max_side, or fit crop."
-        )
-    return shape
 
 
 class Restore(sockets.Node):
@@ -187,21 +175,12 @@ class Restore(sockets.Node):
         max_side=sockets.MAX_SIDE,
         **custom,
     ):
-        sockets.check_choice("preset", preset, [*PRESETS, "auto", "custom"])
-        if preset == "masked" and mask is None:
-            raise ValueError("The preset masked restores what a mask marks: connect one, or take another preset.")
         if samples < 1:
             raise ValueError(f"There are {samples} samples to make of each picture: take 1 or more.")
-        seen = fitted(model, vae, checked_image(image), fit, max_side)
-        x = samples_of(model, {"samples": vae.encode(seen)})
-        mask = fitted_mask(model, vae, image, mask, fit, max_side)
-        mask = None if mask is None else latent_mask(model, mask, x)
+        seen, x, mask = asked_of(model, vae, image, preset, mask, fit, max_side)
         # a label and guidance belong to the way down
         up = Guided(model, negative or positive)
-        if preset == "auto":
-            chosen = [(kind, name, settings_of(values)) for kind, name, values in choose(up, x, seed)]
-        else:
-            chosen = [("", preset, PRESETS.get(preset) or Settings(**custom))] * len(x)
+        chosen = chosen_for(up, x, preset, seed, custom)
         seeds, size = item_seeds(seed, len(x) * samples), size_told(model, image, seen)
         groups = [[i for i, other in enumerate(chosen) if other == one] for one in dict.fromkeys(chosen)]
         pictures, heats, said = [], [], []
@@ -228,6 +207,24 @@ class Restore(sockets.Node):
         pictures, heat = torch.cat(pictures), torch.cat(heats)[order]
         pictures = pictures.unflatten(0, (len(x), samples))[order].flatten(0, 1)
         return io.NodeOutput(pictures, seen, "\n".join(said), heat)
+
+
+def asked_of(model, vae, image, preset, mask, fit, max_side):
+    """(seen, x, mask): IMAGE as the model sees it, its LATENT tensor, and the mask for that or None."""
+    sockets.check_choice("preset", preset, [*PRESETS, "auto", "custom"])
+    if preset == "masked" and mask is None:
+        raise ValueError("The preset masked restores what a mask marks: connect one, or take another preset.")
+    seen = fitted(model, vae, checked_image(image), fit, max_side)
+    x = samples_of(model, {"samples": vae.encode(seen)})
+    mask = fitted_mask(model, vae, image, mask, fit, max_side)
+    return seen, x, None if mask is None else latent_mask(model, mask, x)
+
+
+def chosen_for(up, x, preset, seed, custom):
+    """(kind of damage or "", name, Settings) for each of the LATENT tensor x. custom: the widgets, for that preset."""
+    if preset == "auto":
+        return [(kind, name, settings_of(values)) for kind, name, values in choose(up, x, seed)]
+    return [("", preset, PRESETS.get(preset) or Settings(**custom))] * len(x)
 
 
 def restored_with(settings, up, down, x, *, seeds, samples, mask):

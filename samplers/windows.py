@@ -52,6 +52,18 @@ def positions(side, size, overlap=0.5):
     return [round(k * (side - size) / max(1, count - 1)) for k in range(count)]
 
 
+def whole_shape(own, least, most):
+    """The (width, height) nearest to a picture's own in its proportions, with no side under `least` or over `most`."""
+    scale = max(min(1, most / max(own)), least / min(own))
+    shape = tuple(round(side * scale) for side in own)
+    if max(shape) > most:
+        raise ValueError(
+            f"The picture is {own[0]}x{own[1]}, whose shape does not go into sides of {least} to {most} pixels: take a "
+            "larger max side, or fit crop."
+        )
+    return shape
+
+
 def windows_of(shape, size, overlap=0.5):
     """How many windows there are of a picture of shape (..., H, W)."""
     return len(positions(shape[-2], size, overlap)) * len(positions(shape[-1], size, overlap))

@@ -157,7 +157,7 @@ def test_a_whole_photo_that_is_as_large_as_a_window_is_restored_as_it_would_be_c
 
 def test_a_photo_too_narrow_for_windows_spares_the_others(restore, photo, tmp_path):
     result = restore(photo("narrow.png", size=(200, 9)), photo(size=(20, 20)), "--fit", "whole", "--max-side", 32)
-    assert "narrow.png: The picture is 200×9" in only_sentence(result)
+    assert "narrow.png: The picture is 200x9" in only_sentence(result)
     assert (tmp_path / "out" / "photo_restored.png").exists()
 
 

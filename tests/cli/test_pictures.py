@@ -165,7 +165,9 @@ def test_whole_keeps_the_size_between_a_window_and_the_largest(photo, size, shap
 
 
 def test_whole_refuses_proportions_that_do_not_fit(photo):
-    with pytest.raises(ValueError, match=r"97×32, which no size has with sides of 32 to 96 pixels: take a larger --m"):
+    with pytest.raises(
+        ValueError, match=r"97x32, whose shape does not go into sides of 32 to 96 pixels: take a larger"
+    ):
         fit(read(photo(size=(97, 32))), 32, "whole", most=96)
 
 

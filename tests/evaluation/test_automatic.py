@@ -4,7 +4,7 @@ import pytest
 import torch
 from confident_ode.evaluation import calibrating
 from confident_ode.evaluation.automatic import choose, most_calls, run_chosen
-from confident_ode.evaluation.calibrating import calibrate, calibrate_calls, damages, policy, quality
+from confident_ode.evaluation.calibrating import calibrate, calibrate_calls, damages, moments_of, policy, quality
 from confident_ode.evaluation.classifier import Classifier
 from confident_ode.evaluation.frechet import Gaussian
 from confident_ode.evaluation.presets import PRESETS
@@ -107,13 +107,13 @@ def test_the_policy_is_more_faithful_than_any_candidate_alone_and_spends_some_of
     features = torch.randn(100, 2, 2, 4, generator=draw).double()
     features[:, 1, 0] += 3
     fidelity = torch.tensor([[20.0, 10.0], [15.0, 15.1]]).expand(100, 2, 2).double()
-    assert policy(fidelity, features, real, sure) == [0, 1]
-    ratio, distance = quality([0, 1], fidelity, features, real, sure)
+    assert policy(fidelity, moments_of(features), real, sure) == [0, 1]
+    ratio, distance = quality([0, 1], fidelity, moments_of(features), real, sure)
     assert ratio == pytest.approx((20 + 15.1) / 2)
     together = features[:, [0, 1], [0, 1]].flatten(0, 1)
     assert distance == pytest.approx(real.distances(torch.ones(1, 1).double(), 200, *moments(together)).item())
     # where realism costs too much, it stays with the faithful
-    assert policy(fidelity - torch.tensor([[0.0, 0.0], [0.0, 9.0]]), features, real, sure) == [0, 0]
+    assert policy(fidelity - torch.tensor([[0.0, 0.0], [0.0, 9.0]]), moments_of(features), real, sure) == [0, 0]
 
 
 def test_the_policy_knows_what_is_taken_for_what():
@@ -121,9 +121,9 @@ def test_the_policy_knows_what_is_taken_for_what():
     real, features = Gaussian(torch.randn(400, 4, generator=draw)), torch.randn(100, 2, 2, 4, generator=draw).double()
     # the second kind gains a little by candidate 1, which ruins the first
     fidelity = torch.tensor([[20.0, 10.0], [15.0, 16.0]]).expand(100, 2, 2).double()
-    assert policy(fidelity, features, real, torch.eye(2).double()) == [0, 1]
+    assert policy(fidelity, moments_of(features), real, torch.eye(2).double()) == [0, 1]
     # half of the first are taken for the second
-    assert policy(fidelity, features, real, torch.tensor([[0.5, 0.5], [0.0, 1.0]]).double()) == [0, 0]
+    assert policy(fidelity, moments_of(features), real, torch.tensor([[0.5, 0.5], [0.0, 1.0]]).double()) == [0, 0]
 
 
 def moments(features):
