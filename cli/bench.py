@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
+from ..corruptions.damages import SEVERE
 from ..evaluation import benchmark
 from ..evaluation.benchmark import eight_bits, fingerprint, fingerprint_of, grow_part, interval, of_bits, read_part
 from ..evaluation.classifier import in_batches, load_classifier
-from ..evaluation.corruptions import SEVERE
 from ..evaluation.sheets import TILE, Cell, contact_sheet
 from ..priors.export import png, tiled, write
 from ..priors.loading import load

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..evaluation.corruptions import CORRUPTIONS
+from ..corruptions.damages import CORRUPTIONS
 from ..evaluation.metrics import psnr, ssim
 from ..evaluation.restoring import plan, run, run_sdedit
 from ..evaluation.settings import Settings

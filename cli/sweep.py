@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 from torch.nn.functional import interpolate
 
+from ..corruptions.damages import CORRUPTIONS
 from ..evaluation.automatic import most_calls, run_chosen
-from ..evaluation.corruptions import CORRUPTIONS
 from ..evaluation.metrics import psnr, ssim
 from ..evaluation.presets import AUTO, PRESETS
 from ..evaluation.restoring import plan, run

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import torch
 
+from ..corruptions.damages import MILD, SEVERE
 from ..priors.calibration import Calibration, discriminants
 from ..priors.photos import resized, seed_for
 from ..samplers.noise_levels import decode_path
 from ..samplers.statistics import read
 from .benchmark import eight_bits, of_bits
 from .classifier import in_batches
-from .corruptions import MILD, SEVERE
 from .frechet import Gaussian
 from .metrics import psnr
 from .presets import PRESETS

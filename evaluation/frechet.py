@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
+from ..corruptions.damages import CORRUPTIONS
 from .classifier import in_batches
-from .corruptions import CORRUPTIONS
 
 # from hardly seen to hardly anything left
 SEVERITIES = {

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from ..corruptions.damages import gaussian_noise, mask_pixels
 from ..priors.export import tiled
 from ..priors.loading import load
 from ..priors.photos import read_photos, resized
 from ..samplers.noise import seeded_noise
 from ..samplers.official import QUIRKS, Official, official_code
-from .corruptions import gaussian_noise, mask_pixels
 from .examples import FOLDER
 from .metrics import psnr
 from .sheets import Cell, contact_sheet

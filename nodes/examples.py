@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 from PIL import Image
 
-from ..evaluation.corruptions import contrast, gaussian_noise, mask_blocks, mask_pixels
+from ..corruptions.damages import contrast, gaussian_noise, mask_blocks, mask_pixels
 from . import sockets
 from .sockets import check_choice
 

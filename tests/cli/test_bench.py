@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from confident_ode.cli.app import BENCH_METHODS
 from confident_ode.cli.bench import methods_of, read_methods
+from confident_ode.corruptions.damages import SEVERE
 from confident_ode.evaluation import benchmark
-from confident_ode.evaluation.corruptions import SEVERE
 from PIL import Image
 from prior.tiny import write_prior
 from safetensors.torch import load_file

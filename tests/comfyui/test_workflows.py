@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from comfyui.server import REPOSITORY, Refused, comfy, comfy_run
-from confident_ode.evaluation import corruptions
+from confident_ode.corruptions import damages
 from confident_ode.evaluation.comparison import comparison
 from confident_ode.priors.loading import load
 from confident_ode.samplers import langevin, ode, sde
@@ -83,10 +83,10 @@ def example(picture, damage, seed):
     x = to_latent(original, None)[0]
     y = {
         "none": lambda: x,
-        "random pixels": lambda: corruptions.mask_pixels(x, fraction=0.4, seed=seed),
-        "heavy noise": lambda: corruptions.gaussian_noise(x, strength=0.6, seed=seed),
-        "blocks masked": lambda: corruptions.mask_blocks(x, fraction=0.2, cells=16, value=-1.0, seed=seed),
-        "low contrast": lambda: corruptions.contrast(x, factor=0.3),
+        "random pixels": lambda: damages.mask_pixels(x, fraction=0.4, seed=seed),
+        "heavy noise": lambda: damages.gaussian_noise(x, strength=0.6, seed=seed),
+        "blocks masked": lambda: damages.mask_blocks(x, fraction=0.2, cells=16, value=-1.0, seed=seed),
+        "low contrast": lambda: damages.contrast(x, factor=0.3),
     }[damage]()
     return [(y.movedim(1, -1) + 1) / 2, original, (y != x).any(1).float()]
 

@@ -13,17 +13,19 @@ import torch
 from PIL import Image
 from torch.nn.functional import conv2d, interpolate, pad
 
+from .drawing import each
+
 
 def gaussian_noise(pictures, strength=0.6, seed=0):
     """Add normal noise of standard deviation `strength`, and clamp."""
-    noise = _each(pictures, seed, lambda picture, draw: torch.randn(picture.shape, generator=draw))
+    noise = each(pictures, seed, lambda picture, draw: torch.randn(picture.shape, generator=draw))
     return (pictures + strength * noise).clamp(-1, 1)
 
 
 def mask_pixels(pictures, fraction=0.4, seed=0):
     """Replace a fraction of the pixels, each by a random colour of its own."""
     channels, height, width = pictures.shape[1:]
-    drawn = _each(pictures, seed, lambda picture, draw: torch.rand(1 + channels, height, width, generator=draw))
+    drawn = each(pictures, seed, lambda picture, draw: torch.rand(1 + channels, height, width, generator=draw))
     return torch.where(drawn[:, :1] < fraction, 2 * drawn[:, 1:] - 1, pictures)
 
 
@@ -35,7 +37,7 @@ def mask_blocks(pictures, fraction=0.2, cells=8, value=0.0, seed=0):
         hit[torch.randperm(cells * cells, generator=draw)[: round(fraction * cells * cells)]] = 1
         return torch.nn.functional.interpolate(hit.view(1, 1, cells, cells), picture.shape[-2:])[0]
 
-    return torch.where(_each(pictures, seed, holes) > 0, torch.full_like(pictures, value), pictures)
+    return torch.where(each(pictures, seed, holes) > 0, torch.full_like(pictures, value), pictures)
 
 
 def contrast(pictures, factor=0.3, seed=0):
@@ -46,13 +48,13 @@ def contrast(pictures, factor=0.3, seed=0):
 
 def speckle_noise(pictures, strength=0.6, seed=0):
     """Add normal noise in proportion to the light of each value, and clamp."""
-    noise = _each(pictures, seed, lambda picture, draw: torch.randn(picture.shape, generator=draw))
+    noise = each(pictures, seed, lambda picture, draw: torch.randn(picture.shape, generator=draw))
     return (pictures + (pictures + 1) * strength * noise).clamp(-1, 1)
 
 
 def impulse_noise(pictures, fraction=0.27, seed=0):
     """Set a fraction of the values to black or white, each channel on its own: salt and pepper."""
-    drawn = _each(pictures, seed, lambda picture, draw: torch.rand(2, *picture.shape, generator=draw))
+    drawn = each(pictures, seed, lambda picture, draw: torch.rand(2, *picture.shape, generator=draw))
     return torch.where(drawn[:, 0] < fraction, (2 * drawn[:, 1] - 1).sign(), pictures)
 
 
@@ -101,7 +103,7 @@ def fog(pictures, thickness=3.0, decay=1.4, seed=0):
 
     decay: by how much the clouds weaken from one scale to the next finer one, by half; 2 is smoother.
     """
-    clouds = _each(pictures, seed, lambda picture, draw: _clouds(picture.shape[-2:], decay, draw))
+    clouds = each(pictures, seed, lambda picture, draw: _clouds(picture.shape[-2:], decay, draw))
     colours = (pictures + 1) / 2
     lightest = colours.amax((1, 2, 3), keepdim=True)
     return 2 * ((colours + thickness * clouds) * lightest / (lightest + thickness)).clamp(0, 1) - 1
@@ -120,15 +122,15 @@ def _clouds(size, decay, draw):
 def mask_pixels_alike(pictures, fraction=0.4, seed=0):
     """Replace a fraction of the pixels by one random colour: CODE's masking_random_color."""
     channels, height, width = pictures.shape[1:]
-    hit = _each(pictures, seed, lambda picture, draw: torch.rand(1, height, width, generator=draw)) < fraction
-    colour = _each(pictures, seed + 2**32, lambda picture, draw: torch.rand(channels, 1, 1, generator=draw))
+    hit = each(pictures, seed, lambda picture, draw: torch.rand(1, height, width, generator=draw)) < fraction
+    colour = each(pictures, seed + 2**32, lambda picture, draw: torch.rand(channels, 1, 1, generator=draw))
     return torch.where(hit, 2 * colour - 1, pictures)
 
 
 def mask_columns(pictures, fraction=0.4, seed=0):
     """Replace a fraction of the columns, in each channel on its own, by a random value: masking_vline_random_color."""
     channels, _, width = pictures.shape[1:]
-    drawn = _each(pictures, seed, lambda picture, draw: torch.rand(2, channels, 1, width, generator=draw))
+    drawn = each(pictures, seed, lambda picture, draw: torch.rand(2, channels, 1, width, generator=draw))
     return torch.where(drawn[:, 0] < fraction, 2 * drawn[:, 1] - 1, pictures)
 
 
@@ -188,9 +190,3 @@ SEVERE = {
         "blocks": partial(mask_blocks, fraction=0.4),
     },
 }
-
-
-def _each(pictures, seed, draw_for):
-    """draw_for(picture, generator) for each picture with its own generator, stacked."""
-    drawn = [draw_for(picture, torch.Generator().manual_seed((seed + i) % 2**64)) for i, picture in enumerate(pictures)]
-    return torch.stack(drawn).to(pictures)

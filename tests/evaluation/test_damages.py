@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from confident_ode.evaluation.corruptions import (
+from confident_ode.corruptions.damages import (
     CORRUPTIONS,
     SEVERE,
     brightness,
