@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension
 from .clip import ConfidenceClip
 from .compare import CompareImages
 from .conditioning import ClassCondition
+from .corrupt import CorruptImage
 from .decode import ODEDecode
 from .examples import ExamplePicture
 from .invert import DDIMInvert
@@ -33,6 +34,7 @@ NODES = [
     Film,
     CompareImages,
     ExamplePicture,
+    CorruptImage,
 ]
 
 

@@ -504,6 +504,27 @@ WORKFLOWS = {
             },
         },
     ),
+    "corrupt-and-restore": Workflow(
+        "## Damage a picture as the paper does, and restore it\n\n**Corrupt Image** has the paper's 47 corruptions in "
+        "five strengths; its help page shows each. *CODE Restore* is not told which it is.\n\n**Try** another "
+        "*corruption*: **blue_noise_sample** and **scatter** come back, with the preset *balanced*; **lines** do not. "
+        "Seventeen more, snow and blur among them, are listed after `pip install imagecorruptions-imaug` in ComfyUI's "
+        "Python. **Your own picture:** put *Load Image* in place of Example Picture.",
+        {
+            "Picture and prior": {**PRIOR, **example("sunflower-1", "none")},
+            "Damage": {
+                "corrupt": Node("CODE_CorruptImage", {"image": ("picture", "original"), "corruption": "blue_noise"}),
+            },
+            "Restore": {
+                "restore": restored(image=("corrupt", "corrupted"), preset="noise"),
+                "report": told(("restore", "report")),
+            },
+            "Look": {
+                **compared("damaged, CODE", a=("corrupt", "corrupted"), b=("restore", "restored")),
+                **saved(("restore", "restored"), "corrupted"),
+            },
+        },
+    ),
     "as-published": Workflow(
         "## CODE as its authors published it\n\n**CODE as Published** computes what their public code does, quirk by "
         "quirk; **CODE Restore** is the method as the paper's equations have it, with what we found to be better. Both "

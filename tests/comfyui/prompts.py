@@ -18,6 +18,7 @@ KEPT = {
     "Official": ("image", 0),
     "CompareImages": ("image", 0),
     "ExamplePicture": ("image", 0),
+    "CorruptImage": ("image", 0),
 }
 # quick settings of CODE Restore
 QUICK = {"preset": "custom", "depth": 0.4, "steps": 2, "step_size": 0.002, "updates": 2, "blocks": 1}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from comfyui.server import REPOSITORY, Refused, comfy, comfy_run
 from confident_ode.corruptions import damages
+from confident_ode.corruptions.catalogue import corrupt
 from confident_ode.evaluation.comparison import comparison
 from confident_ode.priors.loading import load
 from confident_ode.samplers import langevin, ode, sde
@@ -93,6 +94,11 @@ def example(picture, damage, seed):
 
 def small_example(**widgets):
     return [output[:, 1::2, 1::2] for output in example(**widgets)]
+
+
+def corrupted(image, corruption, severity, seed):
+    changed = corrupt(to_latent(image, None)[0], corruption, severity, seed)
+    return [*to_pixels(changed, None), torch.ones(image.shape[:3])]
 
 
 def schedule(model, steps, depth, unit, spacing, to_zero):
@@ -217,6 +223,7 @@ NODES = {
     "CODE_LoadPixelPrior": load_prior,
     "CODE_ExamplePicture": example,
     "TEST_SmallExample": small_example,
+    "CODE_CorruptImage": corrupted,
     "CODE_ClassCondition": lambda model, label: [label],
     "CODE_Schedule": schedule,
     "CODE_ConfidenceClip": confidence_clip,

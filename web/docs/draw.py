@@ -6,6 +6,7 @@ COMFYUI_PATH=~/ComfyUI ~/ComfyUI/.venv/bin/python web/docs/draw.py [CODE_DDIMInv
 import importlib.util
 import math
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -25,7 +26,8 @@ def loaded_pack():
     spec = importlib.util.spec_from_file_location("code_pack", ROOT / "__init__.py")
     sys.modules["code_pack"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["code_pack"])
-    parts = [importlib.import_module(f"code_pack.{name}") for name in ("evaluation.sheets", "evaluation.comparison")]
+    names = ("evaluation.sheets", "evaluation.comparison", "corruptions.catalogue")
+    parts = [importlib.import_module(f"code_pack.{name}") for name in names]
     nodes = importlib.import_module("code_pack.nodes").NODES
     return {node.__name__: node for node in nodes} | {name: part for part in parts for name, part in vars(part).items()}
 
@@ -43,9 +45,9 @@ class Pack:
     def sheet(self, columns, rows, labels=()):
         return self.parts["contact_sheet"](columns, rows, labels=labels)
 
-    def grid(self, cells):
-        """Cells in rows of three, without titles: their lines say what they are."""
-        sheet = self.sheet([""] * 3, [cells[i : i + 3] for i in range(0, len(cells), 3)])
+    def grid(self, cells, across=3):
+        """Cells in rows of three, or of so many, without titles: their lines say what they are."""
+        sheet = self.sheet([""] * across, [cells[i : i + across] for i in range(0, len(cells), across)])
         return sheet.crop((0, self.parts["HEADING"], *sheet.size))
 
     def cell(self, image, *lines):
@@ -293,6 +295,20 @@ def example_picture(pack):
     return pack.grid(cells)
 
 
+def corrupt_image(pack):
+    """Every corruption of the paper, with the library imagecorruptions-imaug; names are in lines of two words."""
+    _, original, _ = pack.example("daisy-1", "none")
+    pictures = {"the picture": original}
+    for names in pack.parts["FAMILIES"].values():
+        pictures |= {name: pack("CorruptImage", original, name, 5, 0)[0] for name in names}
+    cells = []
+    for name, image in pictures.items():
+        words = re.findall(r"[^_]+_?", name)
+        large = image.repeat_interleave(2, 1).repeat_interleave(2, 2)
+        cells.append(pack.cell(large, *("".join(words[i : i + 2]) for i in range(0, len(words), 2))))
+    return pack.grid(cells, 8)
+
+
 PAGES = {
     "CODE_LoadPixelPrior": load_pixel_prior,
     "CODE_ClassCondition": class_condition,
@@ -309,15 +325,18 @@ PAGES = {
     "CODE_Film": film,
     "CODE_CompareImages": compare_images,
     "CODE_ExamplePicture": example_picture,
+    "CODE_CorruptImage": corrupt_image,
 }
+NOISY = ("CODE_CorruptImage",)
 
 
 def main(*pages):
-    """Write <node id>.png for the pages, or for all."""
+    """Write <node id>.png for the pages, or for all; .jpg for noise, which no PNG makes small."""
     pack = Pack()
     for page in pages or PAGES:
+        suffix = "jpg" if page in NOISY else "png"
         with torch.inference_mode():
-            PAGES[page](pack).save(HERE / f"{page}.png", optimize=True)
+            PAGES[page](pack).save(HERE / f"{page}.{suffix}", optimize=True, quality=85)
 
 
 if __name__ == "__main__":
