@@ -1,5 +1,6 @@
 # make demo   restore a real photo, damaged in four ways, and draw a sheet   [IMAGE=photo.jpg] [LABEL=tulip]
 # make prior  train a prior on your photos   PHOTOS=folder [MINUTES=120] [OUT=out/training] [OPTIONS="--size 32"]
+# make report measure methods on photos damaged in the paper's 47 ways, and write a page   PHOTOS=folder [OUT=out/report] [OPTIONS="--count 14"]
 # make test   run the tests
 # make bench  how much time CODE takes beside its network
 # make lint   what the tests' machine checks too
@@ -10,17 +11,19 @@ TORCH ?= torch==2.13.0
 # threads that wait must not spin, or other work makes small networks many times slower
 export OMP_WAIT_POLICY ?= PASSIVE
 MINUTES ?= 120
-OUT ?= out/training
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo prior test bench lint clean
+.PHONY: demo prior report test bench lint clean
 
 demo: $(VENV)/ready
 	$(BIN)/confident-ode demo $(if $(IMAGE),"$(IMAGE)") $(if $(LABEL),--label "$(LABEL)") --output out
 
 prior: $(VENV)/ready
-	$(BIN)/confident-ode priors train "$(or $(PHOTOS),$(error say which photos: make prior PHOTOS=folder))" --output "$(OUT)" --minutes $(MINUTES) $(OPTIONS)
+	$(BIN)/confident-ode priors train "$(or $(PHOTOS),$(error say which photos: make prior PHOTOS=folder))" --output "$(or $(OUT),out/training)" --minutes $(MINUTES) $(OPTIONS)
+
+report: $(VENV)/ready
+	$(BIN)/confident-ode bench "$(or $(PHOTOS),$(error say which photos: make report PHOTOS=folder))" --output "$(or $(OUT),out/report)" --methods cli/report.toml --prior flowers32 --precision auto --count 7 --batch 7 $(OPTIONS)
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest

@@ -1,6 +1,7 @@
 """The commands and their options. What they do is imported when they run, so that --help is quick."""
 
 import contextlib
+import inspect
 import sys
 from dataclasses import fields
 from functools import partial
@@ -283,6 +284,54 @@ def given(context):
     }
 
 
+def with_options_of(command, *without):
+    """Give a function with **options those of another command that it does not name itself."""
+
+    def shared(function):
+        own, others = (inspect.signature(each).parameters for each in (function, command))
+        named = [parameter for parameter in own.values() if parameter.kind is not parameter.VAR_KEYWORD]
+        options = [
+            parameter.replace(kind=parameter.KEYWORD_ONLY)
+            for name, parameter in others.items()
+            if name not in own and name not in without
+        ]
+        function.__signature__ = inspect.Signature([*named, *options])
+        function.__annotations__ |= {option.name: option.annotation for option in options}
+        return function
+
+    return shared
+
+
+@app.command()
+@with_options_of(restore, "photos", "samples", "film", "heat", "compare", "sdedit_depth")
+def batch(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="The folder of damaged pictures, with others in it.")],
+    output: Annotated[Path, results("The folder for the results, made if it is not there.", "-o", "--output")],
+    at_once: Annotated[
+        int,
+        machine(
+            "Pictures of one size restored together, which a GPU does faster; they differ by rounding only.", "--batch"
+        ),
+    ] = 1,
+    engine: Annotated[
+        str,
+        machine("local, or ray: spread over the GPUs and machines of a Ray cluster, which all must see the folder."),
+    ] = "local",
+    address: Annotated[str | None, machine("The Ray cluster; without one, what is there or this machine.")] = None,
+    **options,
+):
+    """Restore all pictures under a folder. Stop it when you like: the same command makes what is missing or changed."""
+    with one_sentence():
+        settings, chosen = settings_for(options["preset"], given(context))
+        from .batch import Restorer, restore_folder
+
+        prior, fit, max_side, device = (options[name] for name in ("prior", "fit", "max_side", "device"))
+        restorer = Restorer(prior, settings, fit, max_side, device, chosen)
+        failed = restore_folder(folder, output, restorer, at_once, engine, address)
+    raise typer.Exit(2 if failed else 0)
+
+
 @app.command()
 def demo(
     image: Annotated[Path | None, typer.Argument(help="A photo to damage; without one, a dahlia.")] = None,
@@ -368,20 +417,111 @@ def bench(
         str, look("What good pictures look like: a bundled prior, a diffusers folder, or a hub id.", "-p", "--prior")
     ] = "flowers64",
     methods: Annotated[Path, look("The methods and their settings, in TOML.")] = BENCH_METHODS,
-    count: Annotated[int, results("How many photos, spread over the second half of the split by name.")] = 48,
-    split: Annotated[str, results("The split of photos that the prior was not trained on.")] = "val",
+    corruption: Annotated[
+        list[str] | None,
+        look(
+            "What is done to the photos, instead of what the file of methods says: one of the 47 corruptions (see "
+            "confident-ode corrupt --list), of their families imagenet-c, c-bar, masks, or all; or twelve. Repeat it "
+            "for several."
+        ),
+    ] = None,
+    severity: Annotated[list[int] | None, look("How much, from 1 to 5. Repeat it for several.")] = None,
+    count: Annotated[int, results("How many photos, spread evenly over those that are not for comparing with.")] = 48,
+    split: Annotated[
+        str,
+        results(
+            "The split that the prior was not trained on: photos of its second half are restored. Without a "
+            "CREDITS.csv every second photo is, and the others are what is real."
+        ),
+    ] = "val",
     seed: Annotated[int, results("The same seed gives the same damages and the same restorations.")] = DEFAULT.seed,
+    table: Annotated[
+        str, results("The file with the numbers of each picture: csv, or parquet, which needs pyarrow.")
+    ] = "csv",
+    lpips: Annotated[
+        bool, results("LPIPS to the clean photo too; needs torchvision, and fetches AlexNet.", "--lpips")
+    ] = False,
+    fid: Annotated[
+        bool,
+        results(
+            "FID too, of all damages; needs torch-fidelity, fetches Inception, and means little below 10,000.", "--fid"
+        ),
+    ] = False,
     batch: Annotated[int, machine("Photos at once: the most that is done twice where it was interrupted.")] = 16,
     device: Annotated[str, machine("auto, cpu or cuda. auto takes a GPU where there is one.")] = "auto",
     precision: Annotated[
         str, machine("auto, bf16 or fp32. auto takes bf16, which is faster, where the machine computes with it.")
     ] = "fp32",
+    official: Annotated[
+        Path | None,
+        look("A checkout of the authors' code, github.com/vita-epfl/CODE, to compare with. Its code is run."),
+    ] = None,
+    engine: Annotated[str, machine("local, or ray: spread over the GPUs and machines of a Ray cluster.")] = "local",
+    address: Annotated[str | None, machine("The Ray cluster; without one, what is there or this machine.")] = None,
 ):
-    """Measure methods on photos damaged in twelve ways. Stop it when you like: the same command goes on."""
+    """Measure methods on damaged photos, and write a report. Stop it when you like: the same command goes on."""
     with one_sentence():
         from .bench import bench
 
-        bench(photos, output, prior, methods, count, split, seed, batch, device, precision)
+        bench(
+            photos,
+            output,
+            prior,
+            methods,
+            count,
+            corruption or (),
+            severity or (),
+            split,
+            seed,
+            batch,
+            device,
+            precision,
+            engine,
+            address,
+            table,
+            lpips,
+            fid,
+            official,
+        )
+
+
+def list_corruptions(wanted: bool):
+    """Print the corruptions in place of a command."""
+    if wanted:
+        from .corrupt import print_corruptions
+
+        print_corruptions()
+        raise typer.Exit
+
+
+@app.command()
+def corrupt(
+    photos: Annotated[list[Path], typer.Argument(help="Undamaged pictures, of any kind and shape.")],
+    output: Annotated[Path, results("The folder for the results, made if it is not there.", "-o", "--output")],
+    corruption: Annotated[
+        list[str] | None,
+        look(
+            "What is done to the photos: one of the 47 corruptions, of their families imagenet-c, c-bar, masks, or "
+            "all, as if not given. Repeat it for several."
+        ),
+    ] = None,
+    severity: Annotated[
+        list[int] | None, look("How much, from 1 to 5; 5, the paper's, if not given. Repeat it for several.")
+    ] = None,
+    seed: Annotated[int, results("The same seed gives the same damage.")] = DEFAULT.seed,
+    listed: Annotated[
+        bool,
+        typer.Option(
+            "--list", help="List the corruptions and what they look like.", is_eager=True, callback=list_corruptions
+        ),
+    ] = False,
+):
+    """Damage photos in the 47 ways of the paper: a picture of each, and a sheet of the first photo."""
+    with one_sentence():
+        from .corrupt import corrupt_photos
+
+        failed = corrupt_photos(photos, output, corruption or ["all"], severity or [5], seed)
+    raise typer.Exit(2 if failed else 0)
 
 
 @priors_app.callback(invoke_without_command=True)

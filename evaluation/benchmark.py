@@ -1,125 +1,45 @@
 """Measure methods of restoring on many photos and damages: how faithful, how real, and how sure that is.
 
-Everything is of P photos x D damages, so that photos can be resampled with all that was made of them.
+Everything is of P photos x D damages x K results, so that photos can be resampled with all that was made of them.
 """
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, replace
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from ..priors.calibration import TENSORS
-from ..priors.export import write
+from ..priors.export import tiled, write
+from ..priors.loading import load
 from ..priors.photos import seed_for
-from ..samplers.noise_levels import decode_path
-from . import automatic
-from .classifier import FEATURES, in_batches
-from .frechet import Gaussian
+from ..priors.train import mixed_precision
+from .classifier import FEATURES, in_batches, load_classifier
+from .fingerprints import fingerprint, fingerprint_of
 from .metrics import psnr, ssim
-from .presets import PRESETS
-from .restoring import plan, run, run_sdedit
-from .settings import Settings, depth_of
 
 PER_FEATURE = 5  # pictures that a Fréchet distance takes at least
 RESAMPLES = 1000
+KEPT = 4  # results that the paper keeps of each picture
 SAME = 60.0  # dB: what rounding to 8 bits leaves of two equal pictures
 # of every picture: what it is called, and the decimals that are shown
 MEASURES = {
     "psnr_to_clean": ("PSNR to clean, dB", 2),
     "ssim_to_clean": ("SSIM to clean", 3),
+    "l2_to_clean": ("L2 to clean", 2),
+    "features_to_clean": ("features to clean", 3),
     "psnr_to_input": ("PSNR to input, dB", 2),
+    "ssim_to_input": ("SSIM to input", 3),
     "l2_to_input": ("L2 to input", 2),
 }
-COLUMNS = {**MEASURES, "fd": ("FD-flowers", 3)}
-
-
-@dataclass(frozen=True)
-class Restoration:
-    """A method of `restoring.run`. Other ways have the same attributes and functions, and a line in `method_of`.
-
-    curve: the name that methods share which differ in depth only, or None.
-    """
-
-    name: str
-    settings: Settings
-    curve: str | None = None
-
-    def calls(self, prior):
-        """The most network calls for a picture; ValueError where the prior cannot be used so."""
-        return plan(prior, self.settings).calls
-
-    def about(self, prior):
-        """All that the result depends on, beside the prior's network, the pictures and the seed, for JSON."""
-        return self.settings.used()
-
-    def restore(self, prior, pictures, seed, on_call):
-        """(restored, network calls of each) of pictures (B, C, H, W) in [-1, 1], picture i with seed + i."""
-        result = run(prior, pictures, replace(self.settings, seed=seed), on_call)
-        return result.pictures, [result.nfe] * len(pictures)
-
-
-@dataclass(frozen=True)
-class SDEdit(Restoration):
-    """SDEdit by strided ancestral steps, as deep and in as many steps as the settings say."""
-
-    def calls(self, prior):
-        return len(self._path(prior)) - 1
-
-    def about(self, prior):
-        return {**asdict(self.settings), "method": "sdedit"}
-
-    def restore(self, prior, pictures, seed, on_call):
-        result = run_sdedit(prior, pictures, replace(self.settings, seed=seed), self._path(prior), on_call)
-        return result.pictures, [result.nfe] * len(pictures)
-
-    def _path(self, prior):
-        timestep = prior.levels.depth(**depth_of(self.settings.depth))
-        path = decode_path(prior.levels, timestep, min(self.settings.steps, int(timestep)), self.settings.spacing)
-        return torch.cat([path, path.new_zeros(1)])
-
-
-@dataclass(frozen=True)
-class Automatic(Restoration):
-    """The automatic mode, whose settings differ from picture to picture."""
-
-    def calls(self, prior):
-        return automatic.most_calls(prior, self.settings)
-
-    def about(self, prior):
-        known = automatic.calibration_of(prior)
-        rules = fingerprint(known.kinds, known.choices, known.settings, *(getattr(known, name) for name in TENSORS))
-        return {**self.settings.used(), "method": "automatic", "calibration": rules}
-
-    def restore(self, prior, pictures, seed, on_call):
-        return automatic.run_chosen(prior, pictures, replace(self.settings, seed=seed), on_call)
-
-
-def method_of(name, values, curve=None):
-    """The method of a dictionary of settings, whose `method` may be sdedit or automatic; ValueError with one sentence.
-
-    A `preset` names settings on which the others are laid.
-    """
-    values = dict(values)
-    preset = values.pop("preset", "balanced")
-    if preset not in PRESETS:
-        raise ValueError(f"The preset {preset!r} is unknown: take one of {', '.join(PRESETS)}.")
-    values = {**PRESETS[preset], **values}
-    if values.get("method") == "automatic":
-        return Automatic(name, _one_each(Settings.of({**values, "method": "code"})), curve)
-    if values.get("method") == "sdedit":
-        given = {"spacing": "linspace", **values, "method": "code"}
-        return SDEdit(name, _one_each(Settings.of(given)), curve)
-    return Restoration(name, _one_each(Settings.of(values)), curve)
-
-
-def _one_each(settings):
-    if settings.samples != 1 or settings.sdedit or settings.seed:
-        raise ValueError("A benchmark makes one picture of each, with a seed of its own: leave samples and seed out.")
-    return settings
+# of `perceptual`, where its weights are
+LPIPS = {"lpips": ("LPIPS to clean", 3)}
+COLUMNS = {**MEASURES, **LPIPS, "fd": ("FD-flowers", 3), "fid": ("FID", 2)}
 
 
 def eight_bits(pictures):
@@ -132,9 +52,15 @@ def of_bits(pictures):
     return pictures / 127.5 - 1
 
 
-def damaged(clean, damages, seed=0):
-    """{damage: uint8 (P, C, H, W)} of clean pictures like that, by {damage: function(pictures, seed=)}."""
-    return {name: eight_bits(damage(of_bits(clean), seed=seed_for(seed, name))) for name, damage in damages.items()}
+def damaged(clean, damage, seed, folder, about):
+    """uint8 (P, C, H, W) of clean pictures like that, by damage(pictures, seed=); kept in `folder` for the next time.
+
+    about: what the damage is called, and how severe.
+    """
+    path = folder / f"input_{fingerprint(about, seed, clean)}.safetensors"
+    if not path.exists():
+        write(path, save({"pictures": eight_bits(damage(of_bits(clean), seed=seed_for(seed, about[0])))}))
+    return read_part(path)["pictures"]
 
 
 def check_enough(photos, damages):
@@ -147,83 +73,241 @@ def check_enough(photos, damages):
         )
 
 
-def fingerprint(*facts):
-    """12 hex digits of tensors, and of whatever JSON can say."""
-    digest = hashlib.sha256()
-    for fact in facts:
-        if isinstance(fact, torch.Tensor):
-            digest.update(f"{fact.dtype} {tuple(fact.shape)}".encode())
-            digest.update(fact.cpu().numpy().tobytes())
-        else:
-            digest.update(json.dumps(fact, sort_keys=True).encode())
-    return digest.hexdigest()[:12]
+@dataclass(frozen=True)
+class Task:
+    """A batch to restore: a method, pictures uint8 (B, C, H, W), and the seed of the first."""
+
+    method: object
+    pictures: np.ndarray
+    seed: int
 
 
-def fingerprint_of(prior):
-    """That of a prior's weights and noise levels."""
-    weights = prior.network.state_dict()
-    return fingerprint(prior.prediction, prior.levels.sigmas, list(weights), *weights.values())
+@dataclass(frozen=True)
+class Restorer:
+    """What does a Task: the prior of a name, the classifier, and the precision of their networks.
+
+    device: "auto" takes a GPU where the process that computes has one.
+    """
+
+    name: str
+    device: str
+    precision: str
+
+    @cached_property
+    def prior(self):
+        device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        prior = load(self.name, device)
+        prior.network.to(memory_format=torch.channels_last)
+        return prior
+
+    @cached_property
+    def classifier(self):
+        return load_classifier(device=self.prior.device)
+
+    @cached_property
+    def mark(self):
+        """The fingerprint of all that results depend on, beside their tasks."""
+        with mixed_precision(self.prior.device, self.precision):
+            mixed = torch.is_autocast_enabled(self.prior.device.type)
+        return fingerprint(fingerprint_of(self.prior), *self.classifier.state_dict().values(), mixed)
+
+    def __reduce__(self):
+        """Another process loads the networks itself."""
+        return Restorer, (self.name, self.device, self.precision)
+
+    def itself(self):
+        return self
+
+    def features(self, pictures):
+        """(N, FEATURES) of uint8 pictures."""
+        return in_batches(lambda some: self.classifier.features(of_bits(some.to(self.prior.device))), pictures)
+
+    def __call__(self, task):
+        """{pictures: uint8, features, calls, seconds: (B, ...)} of a Task, as numpy."""
+        start = time.perf_counter()
+        with mixed_precision(self.prior.device, self.precision):
+            restored, calls = task.method.restore(self.prior, of_bits(torch.from_numpy(task.pictures)), task.seed)
+        seconds = (time.perf_counter() - start) / len(restored)
+        restored = eight_bits(restored.cpu())
+        return {
+            "pictures": restored.numpy(),
+            "features": self.features(restored).numpy(),
+            "calls": np.array(calls),
+            "seconds": np.full(len(restored), seconds),
+        }
+
+
+@dataclass(frozen=True)
+class Made:
+    """The files of a method's results for a damage: for each of its samples, those of the batches."""
+
+    files: list[list[Path]]
+
+    def read(self):
+        """{pictures: uint8 (P, K, C, H, W), features, calls, seconds}."""
+        samples = [[read_part(path) for path in batches] for batches in self.files]
+        return {
+            name: torch.stack([torch.cat([part[name] for part in batches]) for batches in samples], 1)
+            for name in samples[0][0]
+        }
+
+
+def tasks_of(method, restorer, pictures, seed, batch):
+    """[(file name, Task) for each batch] for each of the method's samples; the name says all that it depends on."""
+    about = method.about(restorer.prior)
+
+    def one(sample, first):
+        part = pictures[first : first + batch]
+        own = (seed + (sample << 32) + first) % 2**64
+        return f"{fingerprint(restorer.mark, about, own, part)}.safetensors", Task(method, part.numpy(), own)
+
+    return [[one(sample, first) for first in range(0, len(pictures), batch)] for sample in range(method.samples)]
+
+
+def planned(methods, restorer, inputs, folder, seed, batch):
+    """({(method, damage): Made}, {file: Task} of what is not there yet), for {damage: pictures (P, C, H, W)}."""
+    made, missing = {}, {}
+    for method, (damage, pictures) in product(methods, inputs.items()):
+        samples = tasks_of(method, restorer, pictures, seed, batch)
+        made[method.name, damage] = Made([[folder / name for name, _ in batches] for batches in samples])
+        # methods of the same settings share their files
+        missing |= {folder / name: task for batches in samples for name, task in batches}
+    return made, {path: task for path, task in missing.items() if not path.exists()}
+
+
+def finish(missing, restorer, work, on_done):
+    """Do the Tasks of `planned`, each written whole to its file; on_done(task) after each. work: see `engines.work`."""
+    paths, tasks = list(missing), list(missing.values())
+    for place, result in work(restorer.itself, tasks):
+        write(paths[place], save({name: torch.from_numpy(values) for name, values in result.items()}))
+        on_done(tasks[place])
 
 
 def read_part(path):
-    """What a method has made of a damage so far: pictures uint8 (n, C, H, W), features (n, F), calls (n,), or {}."""
+    """The tensors of a file; ValueError with one sentence where it is none."""
     try:
-        return load_file(path) if path.exists() else {}
+        return load_file(path)
     except (SafetensorError, OSError):
         raise ValueError(f"{path} is damaged or may not be read: delete it, and start again.") from None
 
 
-def grow_part(part, path, method, prior, pictures, classifier, batch, seed, autocast, on_call):
-    """The part with all of the pictures, uint8, restored; it is written, whole or not at all, after each batch."""
-    for first in range(len(part.get("calls", ())), len(pictures), batch):
-        with autocast:
-            restored, calls = method.restore(
-                prior, of_bits(pictures[first : first + batch]), (seed + first) % 2**64, on_call
-            )
-        restored = eight_bits(restored)
-        made = {
-            "pictures": restored,
-            "features": in_batches(classifier.features, of_bits(restored).to(prior.device)),
-            "calls": torch.tensor(calls),
-        }
-        part = {name: torch.cat([part[name], new]) if part else new for name, new in made.items()}
-        write(path, save(part))
-    return part
+FACTS = ("calls", "seconds", "features", "inception")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found of a method. scores: {one of MEASURES: (P, D)}; calls: (P, D); features: (P, D, F). float64."""
+    """What was found of a method. scores: {one of MEASURES or LPIPS: (P, D, K)}, float64; calls, seconds: (P, D, K).
+
+    features: (P, D, K, F), float64. inception: (P, D, K, 2048), float32, or (P, D, K, 0).
+    """
 
     scores: dict[str, torch.Tensor]
     calls: torch.Tensor
+    seconds: torch.Tensor
     features: torch.Tensor
+    inception: torch.Tensor
+
+    def map(self, function):
+        """That of function(tensor) for each of the tensors."""
+        scores = {name: function(values) for name, values in self.scores.items()}
+        return Measured(scores, *(function(getattr(self, name)) for name in FACTS))
 
     def __getitem__(self, damages):
         """That of some of the damages, by their places."""
-        scores = {name: values[:, damages] for name, values in self.scores.items()}
-        return Measured(scores, self.calls[:, damages], self.features[:, damages])
+        return self.map(lambda values: values[:, damages])
 
 
-def measure(clean, inputs, parts):
-    """The Measured of a method: clean (P, C, H, W); inputs and parts, a list of D: like it, and as `read_part` says."""
-    both = zip(inputs, parts, strict=True)
-    rows = [_scores(of_bits(part["pictures"]), of_bits(clean), of_bits(seen)) for seen, part in both]
-    return Measured(
-        {name: torch.stack([row[name] for row in rows], 1) for name in MEASURES},
-        torch.stack([part["calls"] for part in parts], 1).double(),
-        torch.stack([part["features"] for part in parts], 1).double(),
-    )
+def joined(several, dim):
+    """One Measured of several, as of more damages (1) or results (2)."""
+    scores = {name: torch.cat([each.scores[name] for each in several], dim) for name in several[0].scores}
+    return Measured(scores, *(torch.cat([getattr(each, name) for each in several], dim) for name in FACTS))
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that was made of clean pictures uint8 (P, C, H, W): inputs, {damage: pictures}, and {(method, damage): Made}.
+
+    The methods "Original" and "Damaged" made what they say. lpips, inception: see `perceptual`, or None.
+    """
+
+    restorer: Restorer
+    clean: torch.Tensor
+    inputs: dict[str, torch.Tensor]
+    made: dict[tuple[str, str], Made]
+    lpips: Callable | None = None
+    inception: Callable | None = None
+
+    def of(self, method, damage):
+        """What `Made.read` gives."""
+        if (method, damage) in self.made:
+            return self.made[method, damage].read()
+        pictures = {"Original": self.clean, "Damaged": self.inputs[damage]}[method]
+        nothing = torch.zeros(len(pictures), 1)
+        features = self.restorer.features(pictures)[:, None]
+        return {"pictures": pictures[:, None], "features": features, "calls": nothing, "seconds": nothing}
+
+    def measured(self, method):
+        """The Measured of a method."""
+        known = self.restorer.features(self.clean)
+        each = [
+            measure(self.of(method, damage), self.clean, known, seen, self.lpips, self.inception)
+            for damage, seen in self.inputs.items()
+        ]
+        return joined(each, 1)
+
+    def shown(self, method, damage, photos=2):
+        """An image of the first results of the first photo, and of others evenly after it, side by side."""
+        pictures = self.of(method, damage)["pictures"][:: -(-len(self.clean) // photos), 0]
+        return tiled(of_bits(pictures), len(pictures))
+
+
+def measure(results, clean, known, seen, lpips=None, inception=None):
+    """The Measured, of one damage, of results as `Made.read` gives them.
+
+    clean, seen: uint8 (P, C, H, W), without the damage and with it; known: (P, F), the features of the former. lpips,
+    inception: see `perceptual`.
+    """
+    photos, count = results["pictures"].shape[:2]
+    pictures, of_clean = results["pictures"].flatten(0, 1), clean.repeat_interleave(count, 0)
+    scores = _scores(of_bits(pictures), of_bits(of_clean), of_bits(seen.repeat_interleave(count, 0)))
+    features = results["features"].double()
+    scores["features_to_clean"] = (features - known[:, None].double()).norm(dim=2)
+    if lpips:
+        scores["lpips"] = lpips(pictures, of_clean).double()
+    scores = {name: scores[name].view(photos, 1, count) for name in (*MEASURES, *LPIPS) if name in scores}
+    calls, seconds = (results[name].double()[:, None] for name in ("calls", "seconds"))
+    others = inception(pictures).view(photos, 1, count, -1) if inception else torch.zeros(photos, 1, count, 0)
+    return Measured(scores, calls, seconds, features[:, None], others)
 
 
 def _scores(pictures, clean, seen):
+    def ratio(references):
+        return [min(each, SAME) for each in psnr(pictures, references)]
+
+    def distance(references):
+        return ((pictures - references) / 2).flatten(1).norm(dim=1).tolist()
+
     each = {
-        "psnr_to_clean": [min(ratio, SAME) for ratio in psnr(pictures, clean)],
+        "psnr_to_clean": ratio(clean),
         "ssim_to_clean": ssim(pictures, clean),
-        "psnr_to_input": [min(ratio, SAME) for ratio in psnr(pictures, seen)],
-        "l2_to_input": ((pictures - seen) / 2).flatten(1).norm(dim=1).tolist(),
+        "l2_to_clean": distance(clean),
+        "psnr_to_input": ratio(seen),
+        "ssim_to_input": ssim(pictures, seen),
+        "l2_to_input": distance(seen),
     }
     return {name: torch.tensor(values, dtype=torch.float64) for name, values in each.items()}
+
+
+def best_of(measured, kept=KEPT):
+    """The Measured of the `kept` results of each damaged picture with the highest PSNR to the clean one: an oracle."""
+    psnrs = measured.scores["psnr_to_clean"]
+    places = psnrs.topk(min(kept, psnrs.shape[2]), dim=2).indices
+
+    def chosen(values):
+        wanted = places if values.ndim == 3 else places[..., None].expand(*places.shape, values.shape[3])
+        return values.gather(2, wanted)
+
+    return measured.map(chosen)
 
 
 def resamples(photos, count=RESAMPLES, seed=0):
@@ -236,13 +320,14 @@ def resamples(photos, count=RESAMPLES, seed=0):
 def statistics(measured, weights, references):
     """{one of COLUMNS: (W,)}: the means over all, and the Fréchet distance, for each row of weights (W, P)."""
     share = weights / weights.sum(1, keepdim=True)
-    means = {name: share @ values.mean(1) for name, values in measured.scores.items()}
+    means = {name: share @ values.mean((1, 2)) for name, values in measured.scores.items()}
     return {**means, "fd": frechet_distances(measured.features, weights, references)}
 
 
 def frechet_distances(features, weights, references):
-    """`frechet.frechet_distance` of features (P, D, F) to references (N, F) for each row of weights (W, P), float64."""
-    return Gaussian(references).distances(weights, features.shape[1], features.sum(1), features.mT @ features)
+    """`frechet.frechet_distance` of features (P, D, K, F) to a `Gaussian` for each row of weights (W, P), float64."""
+    each = features.flatten(1, 2)
+    return references.distances(weights, each.shape[1], each.sum(1), each.mT @ each)
 
 
 def interval(values):
@@ -255,6 +340,17 @@ def interval(values):
     return estimate.item(), (estimate + low).item(), (estimate + high).item()
 
 
+def over_damages(measured, name):
+    """(mean, standard deviation) over the damages of a measure, as the paper's tables have it.
+
+    A PSNR is that of the mean squared error of all of a damage's pictures.
+    """
+    values = measured.scores[name]
+    pooled = -10 * torch.log10((10 ** (-values / 10)).mean((0, 2)))
+    each = pooled if name.startswith("psnr") else values.mean((0, 2))
+    return each.mean().item(), each.std(correction=0).item()
+
+
 def at_distance(curve, distance):
     """(W,): the fd of a list of statistics, interpolated in l2_to_input at the distance (W,); that of an end beyond."""
     distances, fds = (torch.stack([each[name] for each in curve], 1).numpy() for name in ("l2_to_input", "fd"))
@@ -264,74 +360,6 @@ def at_distance(curve, distance):
     return torch.tensor(np.array(found))
 
 
-def best(curve, found):
-    """The name among `curve` with the smallest fd in {name: statistics}."""
-    return min(curve, key=lambda name: found[name]["fd"][0].item())
-
-
-def shown(values, name):
-    """ "12.34 [12.1, 12.5]" of (1 + resamples,) values of one of COLUMNS."""
-    return "{0:.{3}f} [{1:.{3}f}, {2:.{3}f}]".format(*interval(values), COLUMNS[name][1])
-
-
-def markdown(rows):
-    """A table of rows of text, the first of which is its head."""
-    head, *rest = [f"| {' | '.join(map(str, row))} |" for row in rows]
-    return "\n".join([head, f"|{'---|' * len(rows[0])}", *rest])
-
-
-def overall(found, calls):
-    """The table of {method: statistics} and {method: its mean network calls}."""
-    names = [title for title, _ in COLUMNS.values()]
-    rows = [[name, f"{calls[name]:g}", *(shown(each[key], key) for key in COLUMNS)] for name, each in found.items()]
-    return markdown([["method", "calls", *names], *rows])
-
-
-def differences(found, against):
-    """The table of each method's statistics minus those of the method `against`, on the same photos."""
-    rows = [
-        [name, *(shown(each[key] - found[against][key], key) for key in COLUMNS)]
-        for name, each in found.items()
-        if name != against
-    ]
-    return markdown([[f"minus {against}", *(title for title, _ in COLUMNS.values())], *rows])
-
-
-def by_family(measured, families, references):
-    """The table of the fd of each family of damages, {family: their places}, for {method: Measured}."""
-    photos = len(next(iter(measured.values())).calls)
-    once = torch.ones(1, photos).double()
-    rows = [
-        [name, *(f"{frechet_distances(each[i].features, once, references).item():.3f}" for i in families.values())]
-        for name, each in measured.items()
-    ]
-    heads = [f"{family}, n = {photos * len(places)}" for family, places in families.items()]
-    return markdown([["FD-flowers", *heads], *rows])
-
-
-def by_damage(measured, damages, key="psnr_to_clean"):
-    """The table of the means of a measure for each damage, for {method: Measured}."""
-    decimals = MEASURES[key][1]
-    means = [each.scores[key].mean(0).tolist() for each in measured.values()]
-    rows = [[damage, *(f"{mean[i]:.{decimals}f}" for mean in means)] for i, damage in enumerate(damages)]
-    return markdown([[MEASURES[key][0], *measured], *rows])
-
-
-def matched(found, against, curve, title):
-    """A sentence: how real the methods named in `curve` are at the distance from the input that `against` has.
-
-    Their depth 0 is the damaged input.
-    """
-    ours, theirs = found[against], [found[name] for name in ("Damaged", *curve)]
-    distance, farthest = ours["l2_to_input"], max(each["l2_to_input"][0].item() for each in theirs)
-    rival = at_distance(theirs, distance)
-    where = f"At {against}'s distance from the input, L2 {distance[0]:.2f}, {title}"
-    if distance[0] > farthest:
-        where = (
-            f"{title} goes no farther from the input than L2 {farthest:.2f}, and {against} {distance[0]:.2f}; there it"
-        )
-    return (
-        f"{where} has FD-flowers {shown(rival, 'fd')}, interpolated between depths, and {against} "
-        f"{shown(ours['fd'], 'fd')}: {against} minus {title} is {shown(ours['fd'] - rival, 'fd')}. {title} is most "
-        f"real as {best(curve, found)}."
-    )
+def best(names, found):
+    """The name among `names` with the smallest fd in {name: statistics}."""
+    return min(names, key=lambda name: found[name]["fd"][0].item())

@@ -1,0 +1,121 @@
+"""What a benchmark found, as a report: the tables, figures and pictures of the paper, and what it leaves unsaid."""
+
+from . import tables
+from .benchmark import KEPT, MEASURES, PER_FEATURE, RESAMPLES, SAME, best, best_of, joined, resamples, statistics
+from .figures import bars, convergence, tradeoff
+from .frechet import Gaussian
+from .methods import SDEdit, families_of
+from .report import Figure, Grid, Heading, Table, Text
+
+NOTES = """\
+In brackets: 95 % of what {resamples:,} resamples of the photos, each with all its damages, make of them, laid round \
+the mean. L2 is the norm of the difference of all values in [0, 1]. A PSNR above {same:g} dB counts as that. Features \
+are those of the flower classifier: their distance to the clean photo's stands where the paper has LPIPS, and \
+FD-flowers, the Fréchet distance between those of the results and of {references:,} other photos, where it has FID. \
+Neither is what it stands for, and their numbers cannot be compared with it. Original is what a perfect restoration \
+would have: not 0, as these are few, and other photos."""
+ORACLE = """\
+The paper keeps, of each damaged picture, the {kept} results nearest to the clean photo by PSNR, over all depths, \
+steps and seeds: an oracle, which no one who restores a picture has. The rows below say of how many; the others have \
+one result and no choice. Given are means over the damages, in parentheses the standard deviation over them; a PSNR is \
+that of the pooled error of a damage. FD-flowers is of all damages together, n pictures."""
+FEW = """\
+FD-flowers of few pictures is too large: compare within a column only, and where n is below {least} with care."""
+TRADEOFF = """\
+Realism over fidelity, the paper's Figure 5. Families are dots, with a regression of second degree and one standard \
+deviation of it; the others have 95 % intervals."""
+
+
+def findings(measured, methods, families, references, inception, against, seed, cell, beside=()):
+    """The parts of a report.
+
+    measured: {method: Measured}, with Original and Damaged. methods: those that have settings. families: {family of
+    damages: {damage: its place}}. references, inception: features (N, F) of other photos, the latter or None.
+    against: a method to compare with. cell(method, damage): an image of some of its results. beside: methods whose
+    time is compared too.
+    """
+    places = {damage: place for each in families.values() for damage, place in each.items()}
+    damages = sorted(places, key=places.get)
+    series, curves = {}, {}
+    for title, members in families_of(methods).items():
+        only = {setting for method in members for setting, _ in method.varied} == {"updates"}
+        (series if only else curves)[title] = members
+    names = {title: [method.name for method in members] for title, members in curves.items()}
+    serial = {method.name: dict(method.varied)["updates"] for members in series.values() for method in members}
+
+    gaussian, weights = Gaussian(references), resamples(len(next(iter(measured.values())).calls), seed=seed)
+    found = {name: statistics(each, weights, gaussian) for name, each in measured.items()}
+    calls = {name: each.calls.mean().item() for name, each in measured.items()}
+    fixed = {name: each for name, each in found.items() if name not in serial or name == against}
+    alone = [name for name in fixed if not any(name in members for members in names.values())]
+    # of a family, what is shown is the most real one
+    main = [*alone, *(best(members, found) for members in names.values())]
+    chosen = {name: measured[name] for name in alone if name not in ("Original", "Damaged")}
+    for title, members in names.items():
+        several = joined([measured[name] for name in members], 2)
+        if (count := several.calls.shape[2]) > KEPT:
+            chosen[f"{title}, best {KEPT} of {count}"] = best_of(several)
+    rivals = {title: names[title] for title, members in curves.items() if isinstance(members[0], SDEdit)}
+    some = {name: measured[name] for name in main if name != "Original"}
+    notes = NOTES.format(resamples=RESAMPLES, same=SAME, references=len(references))
+    least = PER_FEATURE * references.shape[1]
+
+    return [
+        Heading("One setting, nothing chosen"),
+        Table(tables.overall(fixed, calls)),
+        Text(notes),
+        *(Text(tables.matched(found, against, members, title)) for title, members in rivals.items()),
+        Figure(tradeoff(fixed, names), TRADEOFF, "tradeoff.png"),
+        Text(f"Differences on the same photos, each method minus {against}:"),
+        Table(tables.differences(fixed, against)),
+        *_times({method.name: measured[method.name] for method in beside}),
+        Heading("With the paper's oracle"),
+        Text(ORACLE.format(kept=KEPT)),
+        Table(tables.as_in_paper({"Inputs": measured["Damaged"], **chosen}, weights, gaussian, inception)),
+        *_series(found, series),
+        Heading("Damage by damage"),
+        Text(FEW.format(least=least)),
+        Table(tables.by_family({name: measured[name] for name in fixed}, families, gaussian)),
+        Text("Means for each damage:"),
+        Table(tables.by_damage(some, damages)),
+        Figure(
+            bars(some, damages, "psnr_to_clean", "Damaged"), f"{MEASURES['psnr_to_clean'][0]}, gained.", "gains.png"
+        ),
+        Figure(bars(some, damages, "features_to_clean"), "How far from the clean photo in features.", "features.png"),
+        Heading("Pictures"),
+        *(
+            Grid(main, [(damage, [cell(name, damage) for name in main]) for damage in each], f"Of the family {name}.")
+            for name, each in families.items()
+        ),
+        *_varied(curves, damages, cell),
+    ]
+
+
+def _times(measured):
+    if not measured:
+        return []
+    text = "The same prior, pictures and seeds, at about as many network calls, one picture at a time."
+    return [Heading("Beside the authors' code"), Text(text), Table(tables.speeds(measured))]
+
+
+def _series(found, series):
+    """How realism converges over the number of updates, the paper's Figure 6."""
+    if not series:
+        return []
+    parts = [Heading("Over the number of updates")]
+    for i, (title, members) in enumerate(series.items()):
+        values = {method.name: dict(method.varied)["updates"] for method in members}
+        text = f"{title}: convergence over the number of updates, the paper's Figure 6, with 95 % intervals."
+        parts += [Figure(convergence(found, values, "updates"), text, f"updates-{i + 1}.png" if i else "updates.png")]
+    return parts
+
+
+def _varied(curves, damages, cell, most=6):
+    """What each setting of a family makes of some damages, evenly taken, the paper's Figure 7."""
+    some = damages[:: -(-len(damages) // most)]
+    for title, members in curves.items():
+        settings = " and ".join(dict.fromkeys(name.replace("_", " ") for m in members for name, _ in m.varied))
+        columns = ["Damaged", *(", ".join(str(value) for _, value in method.varied) for method in members)]
+        names = ["Damaged", *(method.name for method in members)]
+        rows = [(damage, [cell(name, damage) for name in names]) for damage in some]
+        yield Grid(columns, rows, f"{title}, over {settings}, as in the paper's Figure 7.")
