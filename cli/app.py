@@ -426,7 +426,15 @@ def bench(
         ),
     ] = None,
     severity: Annotated[list[int] | None, look("How much, from 1 to 5. Repeat it for several.")] = None,
-    count: Annotated[int, results("How many photos, spread evenly over those that are not for comparing with.")] = 48,
+    count: Annotated[int, results("How many photos of those to restore get each damage.")] = 48,
+    same_photos: Annotated[
+        bool,
+        results(
+            "The same photos for every damage, to compare damages; else each has others, so that a Fréchet distance is "
+            "of more photos.",
+            "--same-photos",
+        ),
+    ] = False,
     split: Annotated[
         str,
         results(
@@ -482,6 +490,7 @@ def bench(
             lpips,
             fid,
             official,
+            same_photos,
         )
 
 

@@ -66,12 +66,14 @@ def bench(
     lpips=False,
     fid=False,
     official=None,
+    same_photos=False,
 ):
     """Restore, measure, and write report.html, report.md with its figures, and the results of all to `folder`.
 
     photos: a folder, with or without a CREDITS.csv of splits. methods: a TOML file. corruptions, severities: instead of
     those that the file says. table: one of KINDS. lpips, fid: whether to have those too. official: a checkout of
-    the CODE authors' code, to compare with. Raises ValueError or OSError with one sentence.
+    the CODE authors' code, to compare with. same_photos: see `assigned`. Raises ValueError or OSError with one
+    sentence.
     """
     if count < 1 or batch < 1 or seed < 0:
         raise ValueError("A benchmark takes at least 1 photo, a batch of at least 1, and a seed of at least 0.")
@@ -90,22 +92,25 @@ def bench(
     others_of["inception"] = perceptual.inception(restorer.prior.device) if fid else None
     if unable:
         say(f'Left out are {", ".join(unable)}: pip install "confident-ode[corruptions]" makes them.')
-    names, clean = spread(*read_all(restored, restorer.prior.size), count)
+    names, clean = read_all(restored, restorer.prior.size)
+    used, places = assigned(len(names), count, len(cases), seed, same_photos).unique(return_inverse=True)
+    names, clean = [names[place] for place in used], clean[used]
     _, known = read_all(others, restorer.prior.size)
     benchmark.check_enough(len(known), 1)
     make_folder(parts := folder / f"parts-{version('confident-ode')}")
 
-    inputs = damaged(cases, clean, seed, parts)
+    inputs = damaged(cases, clean, places, seed, parts)
     made, missing = benchmark.planned(methods, restorer, inputs, parts, seed, batch)
     run(missing, restorer, partial(work, engine=engine, address=address, device=device))
 
-    results = benchmark.Results(restorer, clean, inputs, made, **others_of)
+    results = benchmark.Results(restorer, clean, places, inputs, made, **others_of)
     measured = {name: results.measured(name) for name in ("Original", "Damaged", *(m.name for m in methods))}
+    degrees = " and ".join(str(degree) for degree in dict.fromkeys(case.severity for case in cases))
     lead = (
-        f"{command()}: {restorer.prior.name}, {clean.shape[2]}×{clean.shape[3]}, {count} photos{where(photos, split)}, "
-        f"{len(cases)} damages, of severity {' and '.join(map(str, dict.fromkeys(case.severity for case in cases)))}, "
-        f"n = {count * len(cases):,} damaged pictures; at most "
-        f"{max(each.calls.max().item() for each in measured.values()):g} network calls for a result."
+        f"{command()}: {restorer.prior.name}, {clean.shape[2]}×{clean.shape[3]}; {len(cases)} damages of severity "
+        f"{degrees}, {count} photos for each, {len(used)} in all{where(photos, split)}: n = {count * len(cases):,} "
+        f"damaged pictures. At most {max(each.calls.max().item() for each in measured.values()):g} network calls for a "
+        f"result."
     )
     families = {case.family: {} for case in cases}
     for place, (case, name) in enumerate(zip(cases, inputs, strict=True)):
@@ -118,7 +123,7 @@ def bench(
         if part.kind == "figure":
             write(folder / part.name, part.png)
     file = folder / f"results.{table}"
-    write(file, content(rows(names, cases, measured), table))
+    write(file, content(rows(names, cases, places, measured), table))
     print(text)
     print(f"Written to {folder}: report.html, report.md, {file.name}.")
 
@@ -189,8 +194,8 @@ def sides(photos, split):
 def where(photos, split):
     """Which photos `sides` gave, in words."""
     if (photos / TABLE).is_file():
-        return f" spread evenly over the second half of the split {split!r} by name"
-    return " spread evenly over every second one by name"
+        return f" of the second half of the split {split!r} by name"
+    return " of every second one by name"
 
 
 def read_all(files, size):
@@ -217,23 +222,28 @@ def read_all(files, size):
     return names, torch.cat(pictures)
 
 
-def spread(names, pictures, count):
-    """`count` of names and pictures, evenly from the first on; ValueError where there are fewer."""
-    if len(names) < count:
-        raise ValueError(f"There are {len(names)} photos to restore: take --count {len(names)} at most.")
-    places = [i * len(names) // count for i in range(count)]
-    return [names[i] for i in places], pictures[places]
+def assigned(photos, count, damages, seed, same=False):
+    """(count, damages): which of the photos is damaged how, all of them about as often; ValueError where there are few.
+
+    same: the same for every damage, spread evenly.
+    """
+    if photos < count:
+        raise ValueError(f"There are {photos} photos to restore: take --count {photos} at most.")
+    if same:
+        return (torch.arange(count) * photos // count)[:, None].expand(-1, damages)
+    order = torch.randperm(photos, generator=torch.Generator().manual_seed(seed))
+    return order[torch.arange(count * damages) % photos].view(damages, count).T
 
 
-def damaged(cases, clean, seed, folder):
-    """{name of each Case: pictures like the clean ones}, with a progress bar; the name has the severity if it must."""
+def damaged(cases, photos, places, seed, folder):
+    """{name of each Case: its pictures of the photos}, with a progress bar; the name has the severity if it must."""
     one = len({case.severity for case in cases}) == 1
     with call_progress(Console(stderr=True), "damages made") as bar:
         return {
             case.damage if one else case.name: benchmark.damaged(
-                clean, case.function, seed, folder, (case.damage, case.severity, case.family)
+                photos[places[:, i]], case.function, seed, folder, (case.damage, case.severity, case.family)
             )
-            for case in bar.track(cases, description="")
+            for i, case in enumerate(bar.track(cases, description=""))
         }
 
 
@@ -256,14 +266,23 @@ def command():
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def rows(names, cases, measured):
+def rows(names, cases, places, measured):
     """A row for each result: of which photo, damage and method, and its measures, below a head."""
     keys = [*measured["Original"].scores]
     yield ["photo", "family", "corruption", "severity", "method", "result", "calls", *keys]
-    for (method, each), (i, name), (j, case) in product(measured.items(), enumerate(names), enumerate(cases)):
+    for (method, each), i, (j, case) in product(measured.items(), range(len(places)), enumerate(cases)):
         for k in range(each.calls.shape[2]):
             scores = (round(each.scores[key][i, j, k].item(), 4) for key in keys)
-            yield [name, case.family, case.damage, case.severity, method, k, each.calls[i, j, k].item(), *scores]
+            yield [
+                names[places[i, j]],
+                case.family,
+                case.damage,
+                case.severity,
+                method,
+                k,
+                each.calls[i, j, k].item(),
+                *scores,
+            ]
 
 
 def content(rows, kind):

@@ -1,6 +1,7 @@
 """Measure methods of restoring on many photos and damages: how faithful, how real, and how sure that is.
 
-Everything is of P photos x D damages x K results, so that photos can be resampled with all that was made of them.
+Everything is of P pictures x D damages x K results, and knows of which photo it is, so that photos can be resampled
+with all that was made of them.
 """
 
 import time
@@ -191,14 +192,15 @@ def read_part(path):
         raise ValueError(f"{path} is damaged or may not be read: delete it, and start again.") from None
 
 
-FACTS = ("calls", "seconds", "features", "inception")
+FACTS = ("calls", "seconds", "features", "inception", "photos")
 
 
 @dataclass(frozen=True)
 class Measured:
     """What was found of a method. scores: {one of MEASURES or LPIPS: (P, D, K)}, float64; calls, seconds: (P, D, K).
 
-    features: (P, D, K, F), float64. inception: (P, D, K, 2048), float32, or (P, D, K, 0).
+    features: (P, D, K, F), float64. inception: (P, D, K, 2048), float32, or (P, D, K, 0). photos: (P, D, K), the number
+    of the photo that it is of.
     """
 
     scores: dict[str, torch.Tensor]
@@ -206,6 +208,7 @@ class Measured:
     seconds: torch.Tensor
     features: torch.Tensor
     inception: torch.Tensor
+    photos: torch.Tensor
 
     def map(self, function):
         """That of function(tensor) for each of the tensors."""
@@ -225,13 +228,15 @@ def joined(several, dim):
 
 @dataclass(frozen=True)
 class Results:
-    """All that was made of clean pictures uint8 (P, C, H, W): inputs, {damage: pictures}, and {(method, damage): Made}.
+    """All that was made of photos, uint8 (N, C, H, W): {damage: pictures (P, C, H, W)}, and {(method, damage): Made}.
 
-    The methods "Original" and "Damaged" made what they say. lpips, inception: see `perceptual`, or None.
+    places: (P, D), which photo it is that is damaged. The methods "Original" and "Damaged" made what they say. lpips,
+    inception: see `perceptual`, or None.
     """
 
     restorer: Restorer
-    clean: torch.Tensor
+    photos: torch.Tensor
+    places: torch.Tensor
     inputs: dict[str, torch.Tensor]
     made: dict[tuple[str, str], Made]
     lpips: Callable | None = None
@@ -241,43 +246,50 @@ class Results:
         """What `Made.read` gives."""
         if (method, damage) in self.made:
             return self.made[method, damage].read()
-        pictures = {"Original": self.clean, "Damaged": self.inputs[damage]}[method]
+        pictures = self.inputs[damage] if method == "Damaged" else self.photos[self.places[:, self._at(damage)]]
         nothing = torch.zeros(len(pictures), 1)
         features = self.restorer.features(pictures)[:, None]
         return {"pictures": pictures[:, None], "features": features, "calls": nothing, "seconds": nothing}
 
     def measured(self, method):
         """The Measured of a method."""
-        known = self.restorer.features(self.clean)
         each = [
-            measure(self.of(method, damage), self.clean, known, seen, self.lpips, self.inception)
-            for damage, seen in self.inputs.items()
+            measure(self.of(method, damage), places, self.photos, self.known, seen, self.lpips, self.inception)
+            for (damage, seen), places in zip(self.inputs.items(), self.places.T, strict=True)
         ]
         return joined(each, 1)
 
+    @cached_property
+    def known(self):
+        """(N, F), the features of the photos."""
+        return self.restorer.features(self.photos)
+
+    def _at(self, damage):
+        return list(self.inputs).index(damage)
+
     def shown(self, method, damage, photos=2):
         """An image of the first results of the first photo, and of others evenly after it, side by side."""
-        pictures = self.of(method, damage)["pictures"][:: -(-len(self.clean) // photos), 0]
+        pictures = self.of(method, damage)["pictures"][:: -(-len(self.places) // photos), 0]
         return tiled(of_bits(pictures), len(pictures))
 
 
-def measure(results, clean, known, seen, lpips=None, inception=None):
+def measure(results, places, photos, known, seen, lpips=None, inception=None):
     """The Measured, of one damage, of results as `Made.read` gives them.
 
-    clean, seen: uint8 (P, C, H, W), without the damage and with it; known: (P, F), the features of the former. lpips,
-    inception: see `perceptual`.
+    places: (P,), of which of the photos, uint8 (N, C, H, W), they are; known: (N, F), the features of these; seen: like
+    photos[places], with the damage. lpips, inception: see `perceptual`.
     """
-    photos, count = results["pictures"].shape[:2]
-    pictures, of_clean = results["pictures"].flatten(0, 1), clean.repeat_interleave(count, 0)
+    number, count = results["pictures"].shape[:2]
+    pictures, of_clean = results["pictures"].flatten(0, 1), photos[places].repeat_interleave(count, 0)
     scores = _scores(of_bits(pictures), of_bits(of_clean), of_bits(seen.repeat_interleave(count, 0)))
     features = results["features"].double()
-    scores["features_to_clean"] = (features - known[:, None].double()).norm(dim=2)
+    scores["features_to_clean"] = (features - known[places][:, None].double()).norm(dim=2)
     if lpips:
         scores["lpips"] = lpips(pictures, of_clean).double()
-    scores = {name: scores[name].view(photos, 1, count) for name in (*MEASURES, *LPIPS) if name in scores}
+    scores = {name: scores[name].view(number, 1, count) for name in (*MEASURES, *LPIPS) if name in scores}
     calls, seconds = (results[name].double()[:, None] for name in ("calls", "seconds"))
-    others = inception(pictures).view(photos, 1, count, -1) if inception else torch.zeros(photos, 1, count, 0)
-    return Measured(scores, calls, seconds, features[:, None], others)
+    others = inception(pictures).view(number, 1, count, -1) if inception else torch.zeros(number, 1, count, 0)
+    return Measured(scores, calls, seconds, features[:, None], others, places[:, None, None].expand(-1, 1, count))
 
 
 def _scores(pictures, clean, seen):
@@ -318,16 +330,23 @@ def resamples(photos, count=RESAMPLES, seed=0):
 
 
 def statistics(measured, weights, references):
-    """{one of COLUMNS: (W,)}: the means over all, and the Fréchet distance, for each row of weights (W, P)."""
-    share = weights / weights.sum(1, keepdim=True)
-    means = {name: share @ values.mean((1, 2)) for name, values in measured.scores.items()}
-    return {**means, "fd": frechet_distances(measured.features, weights, references)}
+    """{one of COLUMNS: (W,)}: the means over all, and the Fréchet distance, for each row of weights (W, N)."""
+    count = by_photo(torch.ones_like(measured.calls), measured.photos, weights)
+    means = {name: by_photo(values, measured.photos, weights) / count for name, values in measured.scores.items()}
+    return {**means, "fd": frechet_distances(measured.features, measured.photos, weights, references)}
 
 
-def frechet_distances(features, weights, references):
-    """`frechet.frechet_distance` of features (P, D, K, F) to a `Gaussian` for each row of weights (W, P), float64."""
-    each = features.flatten(1, 2)
-    return references.distances(weights, each.shape[1], each.sum(1), each.mT @ each)
+def by_photo(values, photos, weights):
+    """(W,): the sums of values (P, D, K), each taken as often as its photo is, by weights (W, N)."""
+    return weights @ values.new_zeros(weights.shape[1]).index_add(0, photos.flatten(), values.flatten())
+
+
+def frechet_distances(features, photos, weights, references):
+    """`frechet.frechet_distance` of features (P, D, K, F) to a `Gaussian` for each row of weights (W, N), float64."""
+    of_each = [features[photos == photo] for photo in range(weights.shape[1])]
+    counts = weights.new_tensor([len(each) for each in of_each])
+    sums = torch.stack([each.sum(0) for each in of_each])
+    return references.distances(weights, counts, sums, torch.stack([each.mT @ each for each in of_each]))
 
 
 def interval(values):

@@ -43,7 +43,7 @@ def findings(measured, methods, families, references, inception, against, seed, 
     names = {title: [method.name for method in members] for title, members in curves.items()}
     serial = {method.name: dict(method.varied)["updates"] for members in series.values() for method in members}
 
-    gaussian, weights = Gaussian(references), resamples(len(next(iter(measured.values())).calls), seed=seed)
+    gaussian, weights = Gaussian(references), resamples(int(measured["Damaged"].photos.max()) + 1, seed=seed)
     found = {name: statistics(each, weights, gaussian) for name, each in measured.items()}
     calls = {name: each.calls.mean().item() for name, each in measured.items()}
     fixed = {name: each for name, each in found.items() if name not in serial or name == against}

@@ -37,13 +37,13 @@ class Gaussian:
         values, vectors = torch.linalg.eigh(covariance)
         self.root, self.trace = vectors * values.clamp(min=0).sqrt() @ vectors.T, covariance.trace()
 
-    def distances(self, weights, count, sums, seconds):
-        """`frechet_distance` to it of P groups of `count` pictures, taken `weights` times, for each row of (W, P).
+    def distances(self, weights, counts, sums, seconds):
+        """`frechet_distance` to it of P groups of `counts` pictures, taken `weights` times, for each row of (W, P).
 
-        sums: (P, F) of the features of a group; seconds: (P, F, F), of their outer products with themselves.
+        counts: (P,). sums: (P, F) of a group's features; seconds: (P, F, F), of their outer products with themselves.
         tr (C C')^(1/2) is that of (C'^(1/2) C C'^(1/2))^(1/2), which is symmetric.
         """
-        total = count * weights.sum(1)
+        total = weights @ counts
         means = weights @ sums / total[:, None]
         outer = total[:, None, None] * means[:, :, None] * means[:, None]
         covariances = (torch.einsum("wp,pij->wij", weights, seconds) - outer) / (total - 1)[:, None, None]

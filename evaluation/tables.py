@@ -46,7 +46,7 @@ def as_in_paper(measured, weights, references, inception=None):
             name,
             f"{each.calls.numel():,}",
             *means,
-            shown(frechet_distances(each.features, weights, references), "fd"),
+            shown(frechet_distances(each.features, each.photos, weights, references), "fd"),
         ]
         if inception is not None:
             row.append(f"{frechet_distance(each.inception.flatten(0, 2), inception):.2f}")
@@ -56,14 +56,16 @@ def as_in_paper(measured, weights, references, inception=None):
 
 def by_family(measured, families, references):
     """The fd of each family of damages, {family: {damage: its place}}, for {method: Measured}."""
-    photos = len(next(iter(measured.values())).calls)
-    once = torch.ones(1, photos).double()
+    one = next(iter(measured.values()))
+    once = torch.ones(1, one.photos.max() + 1).double()
     places = [[*each.values()] for each in families.values()]
-    rows = [
-        [name, *(f"{frechet_distances(each[i].features, once, references).item():.3f}" for i in places)]
-        for name, each in measured.items()
-    ]
-    return [["FD-flowers", *(f"{family}, n = {photos * len(each)}" for family, each in families.items())], *rows]
+
+    def distance(some):
+        return f"{frechet_distances(some.features, some.photos, once, references).item():.3f}"
+
+    rows = [[name, *(distance(each[i]) for i in places)] for name, each in measured.items()]
+    heads = [f"{family}, n = {len(one.calls) * len(each)}" for family, each in families.items()]
+    return [["FD-flowers", *heads], *rows]
 
 
 def by_damage(measured, damages, key="psnr_to_clean"):

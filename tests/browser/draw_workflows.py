@@ -452,6 +452,70 @@ WORKFLOWS = {
             },
         },
     ),
+    "variants": Workflow(
+        "## The method's less usual ways\n\n**Geometric:** two noise levels, and steps that grow over the path from 1 "
+        "to 100 times (*scale*). **From the deepest:** up all of the schedule, down to the depth, updated there, and "
+        "on down, by *SplitSigmas*. **ODEdit, clipped:** its way up is clipped, to what lies between *low* and *high*. "
+        "**Published, without a quirk:** the CODE authors' code without its scale (*quirks* no-scale), with a step as "
+        "large as the scale had made it.\n\n**Try** other *quirks*: no-clip-level, no-last-step, none.",
+        {
+            "1 · Picture and prior": {
+                **PRIOR,
+                **example("tulip-1", "heavy noise"),
+                "encoded": Node("VAEEncode", {"pixels": ("picture", "damaged"), "vae": ("prior", "vae")}),
+            },
+            "Geometric": {
+                "geometric": restored(
+                    title="Geometric", preset="custom", levels=2, updates=30, scale="geometric", step_size=1e-4
+                ),
+            },
+            "From the deepest": {
+                "schedule": Node("CODE_Schedule", {"model": ("prior", "model"), "depth": 1.0, "steps": 30}),
+                "split": Node("SplitSigmas", {"sigmas": ("invert", "sigmas"), "step": 18}),
+                "clip": Node("CODE_ConfidenceClip", {"model": ("prior", "model"), "eta": 1.6}),
+                "invert": inverted(clip=("clip", "clip"), add_noise=True),
+                "down": sampler(
+                    "CODE_ODEDecode", latent=("invert", "latent"), sigmas=("split", "high_sigmas"), title="To the depth"
+                ),
+                "update": sampler(
+                    "CODE_LangevinUpdate", latent=("down", "latent"), sigmas=("split", "low_sigmas"), step_size=2e-3
+                ),
+                "decode": sampler("CODE_ODEDecode", latent=("update", "latent"), sigmas=("split", "low_sigmas")),
+                "deepest": DECODED,
+            },
+            "ODEdit, clipped": {
+                "range": Node(
+                    "CODE_ConfidenceClip",
+                    {"model": ("prior", "model"), "data_range": "fixed", "low": "-0.9", "high": "0.9", "eta": 2.0},
+                    title="From low to high",
+                ),
+                "odedit": restored("CODE_ODEdit", title="ODEdit, clipped", clip=("range", "clip"), levels=2),
+            },
+            "Published, without a quirk": {
+                "published": restored(
+                    "CODE_Official",
+                    title="Without its scale",
+                    depth=40,
+                    start="updates",
+                    step_size=4e-3,
+                    updates=40,
+                    quirks="no-scale",
+                    eta=1.0,
+                ),
+            },
+            "Look": {
+                **compared(
+                    "geometric, from the deepest, published without scale",
+                    a=("geometric", "restored"),
+                    b=("deepest", "IMAGE"),
+                    c=("published", "restored"),
+                ),
+                "measured": told(("compare", "report")),
+                **saved(("compare", "sheet"), "variants"),
+                "other": Node("PreviewImage", {"images": ("odedit", "restored")}, title="ODEdit", size=(260, 260)),
+            },
+        },
+    ),
     "by-hand": Workflow(
         "## Each part its own way\n\nThe steps of *step-by-step*, each set for itself. **Up:** the clip takes each "
         "channel's range in the picture without its outermost 2 % (*quantile*), and nothing is thresholded. **Towards "

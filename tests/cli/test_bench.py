@@ -9,7 +9,7 @@ import pytest
 import torch
 from confident_ode.cli import bench as bench_module
 from confident_ode.cli.app import BENCH_METHODS
-from confident_ode.cli.bench import damaged, read_config, usable
+from confident_ode.cli.bench import assigned, damaged, read_all, read_config, usable
 from confident_ode.corruptions import catalogue
 from confident_ode.evaluation import benchmark, methods, perceptual, report
 from confident_ode.evaluation.benchmark import Restorer
@@ -155,6 +155,14 @@ def numbers(text, title):
     return {row[0]: dict(zip(cells[0][1:], row[1:], strict=True)) for row in cells[2:]}
 
 
+def photos_of(rows):
+    """{corruption: the names of its photos}."""
+    found = {}
+    for row in rows:
+        found.setdefault(row["corruption"], set()).add(row["photo"])
+    return found
+
+
 def mean_psnrs(rows):
     """{(damage, method): the mean PSNR to the clean photo}, the damage with its severity where there are several."""
     severities, each = {row["severity"] for row in rows}, {}
@@ -170,8 +178,9 @@ def test_a_row_for_each_result_and_a_report_of_tables_figures_and_pictures(few, 
     out = tmp_path / "out"
     rows = table(out)
     assert len(rows) == 4 * 2 * sum(COUNTS)
-    # of 9 by name the second half is 5 to 9, of which 4 are spread evenly
-    assert {row["photo"] for row in rows} == {f"photo-{i}.png" for i in (5, 6, 7, 8)}
+    # of 9 by name the second half is 5 to 9, of which each damage has 4
+    assert {row["photo"] for row in rows} == {f"photo-{i}.png" for i in (5, 6, 7, 8, 9)}
+    assert [len(names) for names in photos_of(rows).values()] == [4, 4]
     assert {(row["family"], row["corruption"], row["severity"]) for row in rows} == {
         ("masks", "masking_random_color", "5"),
         ("c-bar", "hue_shift", "5"),
@@ -195,8 +204,10 @@ def test_a_row_for_each_result_and_a_report_of_tables_figures_and_pictures(few, 
     text = (out / "report.md").read_text(encoding="utf-8")
     assert text in result.stdout
     assert "report.html, report.md, results.csv." in result.stdout
-    assert "4 photos spread evenly over the second half of the split 'val' by name, 2 damages, of severity 5" in text
-    assert "n = 8 damaged pictures; at most 12 network calls" in text
+    assert (
+        "tiny, 16×16; 2 damages of severity 5, 4 photos for each, 5 in all of the second half of the split 'val' by "
+        "name: n = 8 damaged pictures. At most 12 network calls for a result."
+    ) in text
     assert "masks, n = 4 | c-bar, n = 4" in text
     assert "| minus CODE | PSNR" in text
     assert "SDEdit is most real as SDEdit 0." in text
@@ -331,9 +342,11 @@ def test_parts_of_anything_else_are_not_mixed_in(quick, bench, photos, tmp_path)
     assert new("--severity", 4) == (2, everything)
     # a second picture of each, beside the first
     assert new(methods=QUICK + "samples = 2") == (0, OF_SDEDIT)
-    # the second batch has the photos that it had
+    # of a photo that is another, the batches that it is in, and no more
     Image.new("RGB", (20, 20), "red").save(photos / "val" / "photo-5.png")
-    assert new() == (2, everything // 2)
+    other = assigned(5, 4, 2, 0) == 0
+    batches = sum(part.any(0).sum().item() for part in other.split(3))
+    assert new() == (other.any(0).sum().item(), 3 * batches)
 
 
 def test_damages_of_one_name_are_not_taken_for_each_other(tmp_path):
@@ -342,9 +355,90 @@ def test_damages_of_one_name_are_not_taken_for_each_other(tmp_path):
 
     def one(family, scale):
         case = Case("contrast", 5, family, lambda pictures, seed: scale * pictures)
-        return damaged([case], clean, 0, tmp_path)["contrast"]
+        return damaged([case], clean, torch.tensor([[0], [1]]), 0, tmp_path)["contrast"]
 
     assert not torch.equal(one("colour", 0.1), one("imagenet-c", 0.5))
+
+
+def test_each_damage_is_done_to_its_photos(tmp_path):
+    clean = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 8, 8).contiguous()
+    places = torch.tensor([[0, 4], [3, 1], [2, 0]])
+    cases = [Case("as it is", 5, "none", lambda pictures, seed: pictures), Case("back", 5, "none", lambda p, seed: -p)]
+    seen = damaged(cases, clean, places, 0, tmp_path)
+    assert {name: pictures[:, 0, 0, 0].tolist() for name, pictures in seen.items()} == {
+        "as it is": [0, 3, 2],
+        "back": [251, 254, 255],
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("photos", "count", "damages"), [(5, 4, 2), (9, 7, 12), (100, 7, 3), (6, 6, 4), (1, 1, 3)])
+def test_all_photos_are_damaged_about_as_often_and_none_twice_in_a_damage(photos, count, damages, seed):
+    places = assigned(photos, count, damages, seed)
+    assert places.shape == (count, damages)
+    for own in places.T:
+        assert len({*own.tolist()}) == count
+    often = places.flatten().bincount(minlength=photos)
+    assert len(often) == photos
+    assert often.max() - often.min() <= 1
+
+
+def test_which_photo_is_damaged_how_is_drawn_by_the_seed():
+    first = assigned(40, 7, 3, 0)
+    assert torch.equal(first, assigned(40, 7, 3, 0))
+    assert not torch.equal(first, assigned(40, 7, 3, 1))
+    # over all seeds any photo as often
+    often = torch.stack([assigned(9, 3, 2, seed) for seed in range(600)]).flatten().bincount(minlength=9) / 400
+    assert often.tolist() == pytest.approx([1] * 9, abs=0.2)
+
+
+@pytest.mark.parametrize(("photos", "count", "expected"), [(5, 3, [0, 1, 3]), (5, 5, [0, 1, 2, 3, 4]), (9, 2, [0, 4])])
+def test_the_same_photos_are_spread_evenly_over_all(photos, count, expected):
+    for seed in range(2):
+        assert assigned(photos, count, 3, seed, same=True).tolist() == [[place] * 3 for place in expected]
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_too_few_photos_are_one_sentence(same):
+    assert assigned(5, 5, 3, 0, same).shape == (5, 3)
+    with pytest.raises(ValueError, match=r"^There are 5 photos to restore: take --count 5 at most\.$"):
+        assigned(5, 6, 3, 0, same)
+
+
+def test_the_same_photos_for_every_damage(quick, bench, tmp_path):
+    assert bench("--count", 3).exit_code == 0
+    one, other = photos_of(table(tmp_path / "out")).values()
+    assert (len(one), len(other), len(one | other)) == (3, 3, 5)
+    assert bench("--count", 3, "--same-photos").exit_code == 0
+    one, other = photos_of(table(tmp_path / "out")).values()
+    assert one == other == {"photo-5.png", "photo-6.png", "photo-8.png"}
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "2 damages of severity 5, 3 photos for each, 3 in all of the second half" in text
+
+
+@pytest.mark.parametrize("options", [(), ("--same-photos",)])
+def test_rows_name_the_photo_that_their_picture_is_of(quick, bench, photos, tmp_path, monkeypatch, options):
+    own, seen = benchmark.damaged, {}
+
+    def kept(clean, damage, seed, folder, about):
+        seen[about[0]] = own(clean, damage, seed, folder, about)
+        return seen[about[0]]
+
+    monkeypatch.setattr(benchmark, "damaged", kept)
+    assert bench(*options).exit_code == 0
+    rows = table(tmp_path / "out")
+    clean = dict(zip(*read_all([(path, None) for path in (photos / "val").iterdir()], 16), strict=True))
+    of = {}
+    for row in rows:
+        of.setdefault((row["method"], row["corruption"]), []).append(row)
+    for damage, pictures in seen.items():
+        for row, original, picture in zip(of["Damaged", damage], of["Original", damage], pictures, strict=True):
+            error = (picture.double() - clean[row["photo"]].double()).square().mean().item() / 255**2
+            assert float(row["psnr_to_clean"]) == pytest.approx(-10 * np.log10(error), abs=1e-3)
+            assert original["psnr_to_input"] == row["psnr_to_clean"]
+        names = [[row["photo"] for row in each] for (_, corruption), each in of.items() if corruption == damage]
+        assert len(names) == 5
+        assert all(each == names[0] for each in names)
 
 
 def test_a_photo_that_cannot_be_used_is_told_and_left_out(quick, bench, photos, tmp_path):
@@ -355,7 +449,7 @@ def test_a_photo_that_cannot_be_used_is_told_and_left_out(quick, bench, photos, 
     first, second = result.stderr.splitlines()
     assert "photo-5.png is not a picture" in first
     assert "photo-1.png is 8×8 pixels, and the prior 16×16" in second
-    assert {row["photo"] for row in table(tmp_path / "out")} == {"photo-6.png", "photo-7.png", "photo-8.png"}
+    assert {row["photo"] for row in table(tmp_path / "out")} == {f"photo-{i}.png" for i in (6, 7, 8, 9)}
 
 
 def test_a_folder_without_a_table_gives_every_second_photo(quick, bench, tmp_path):
@@ -366,10 +460,10 @@ def test_a_folder_without_a_table_gives_every_second_photo(quick, bench, tmp_pat
     result = bench(folder=folder)
     assert (result.exit_code, result.stderr) == (0, "")
     # in the order of their paths, those of the folder below first
-    expected = {"photo-8.png", "photo-0.png", "photo-2.png", "photo-4.png"}
+    expected = {"photo-8.png", "photo-0.png", "photo-2.png", "photo-4.png", "photo-6.png"}
     assert {row["photo"] for row in table(tmp_path / "out")} == expected
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-    assert "4 photos spread evenly over every second one by name, 2 damages" in text
+    assert "4 photos for each, 5 in all of every second one by name: n = 8 damaged pictures." in text
     assert "of 5 other photos" in text
 
 
@@ -382,7 +476,8 @@ def test_corruptions_and_severities_of_the_command_line_go_before_the_file_s(qui
         (name, severity) for name in ("masking_random_color", "ripple") for severity in "25"
     }
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-    assert "4 damages, of severity 2 and 5, n = 16 damaged pictures" in text
+    assert "4 damages of severity 2 and 5, 4 photos for each, 5 in all of" in text
+    assert "by name: n = 16 damaged pictures." in text
     assert "masks, n = 8 | c-bar, n = 8" in text
     assert sorted(numbers(text, "PSNR to clean, dB")) == [
         f"{name}, {severity}" for name in ("masking_random_color", "ripple") for severity in "25"

@@ -105,33 +105,63 @@ def no_time(monkeypatch):
     monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=lambda: 0.0))
 
 
-def made_of(photos, damages, count, features=3, seed=0):
-    """A Measured of anything."""
+def placed(pictures, damages, count, photos, first=0):
+    """(pictures, damages, count): of which photo each is, from the first on, and round again after the last."""
+    places = (first + torch.arange(pictures * damages)) % photos
+    return places.view(damages, pictures).T[..., None].expand(-1, -1, count)
+
+
+def made_of(pictures, damages, count, photos=None, features=3, seed=0):
+    """A Measured of anything, of the same photos for each damage or of so many."""
 
     def one(i):
-        return 1 + drawn(photos, damages, count, seed=100 * seed + i).abs()
+        return 1 + drawn(pictures, damages, count, seed=100 * seed + i).abs()
 
     scores = {name: one(i) for i, name in enumerate(MEASURES)}
-    features, inception = (drawn(photos, damages, count, n, seed=100 * seed + 22) for n in (features, 5))
-    return Measured(scores, one(20), one(21), features, inception)
+    features, inception = (drawn(pictures, damages, count, n, seed=100 * seed + 22) for n in (features, 5))
+    return Measured(scores, one(20), one(21), features, inception, placed(pictures, damages, count, photos or pictures))
+
+
+def repeated(values, photos, taken):
+    """(N, ...): the values (P, D, K, ...) one after another, each as often as its photo is taken."""
+    return values.flatten(0, 2).repeat_interleave(taken.long()[photos.flatten()], 0)
+
+
+def numbers_of(photos):
+    """How many pictures photos have: all such numbers."""
+    return {*photos.flatten().bincount().tolist()}
+
+
+# 9 pictures for each of 4 damages: of the same photos, of other ones, of some more often than of others, and of a photo
+# that has one picture only
+PLACED = [(9, {8}), (36, {2}), (13, {4, 6}), (35, {2, 4})]
 
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_distances_are_those_of_torchmetrics_for_every_resample():
+@pytest.mark.parametrize(("count", "numbers"), PLACED)
+def test_distances_are_those_of_torchmetrics_for_every_resample_of_the_photos(count, numbers):
     features, references = drawn(9, 4, 2, 6), 1 + drawn(50, 6, seed=1) @ drawn(6, 6, seed=2)
-    weights = resamples(9, 5)
-    found = frechet_distances(features, weights, Gaussian(references))
+    photos, weights = placed(9, 4, 2, count), resamples(count, 5)
+    assert numbers_of(photos) == numbers
+    found = frechet_distances(features, photos, weights, Gaussian(references))
     for distance, taken in zip(found, weights, strict=True):
-        these = features.repeat_interleave(taken.long(), 0).flatten(0, 2)
+        these = repeated(features, photos, taken)
         assert distance.item() == pytest.approx(frechet_distance(these, references), rel=1e-5)
+
+
+def test_a_photo_that_has_no_picture_changes_no_distance():
+    features, references, photos = drawn(9, 1, 2, 6), Gaussian(drawn(50, 6, seed=1)), placed(9, 1, 2, 9)
+    weights, others = resamples(9, 5), 3 * torch.ones(6, 2).double()
+    found = frechet_distances(features, photos + 1, torch.cat([others[:, :1], weights, others[:, 1:]], 1), references)
+    torch.testing.assert_close(found, frechet_distances(features, photos, weights, references))
 
 
 def test_a_distance_of_few_pictures_of_features_that_never_vary_is_a_number():
     features = torch.ones(3, 1, 1, 6, dtype=torch.float64)
-    found = frechet_distances(features, resamples(3, 2), Gaussian(torch.zeros(8, 6)))
+    found = frechet_distances(features, placed(3, 1, 1, 3), resamples(3, 2), Gaussian(torch.zeros(8, 6)))
     torch.testing.assert_close(found, torch.full((3,), 6.0, dtype=torch.float64))
 
 
@@ -161,14 +191,17 @@ def test_an_interval_lies_round_its_estimate_where_resamples_are_biased():
 
 
 def test_measures_are_of_each_photo_and_result():
-    clean, seen, known = bits(3), bits(3, seed=1), drawn(3, 2, seed=2)
+    photos, places = bits(5), torch.tensor([3, 0, 4])
+    clean, seen, known_of_all = photos[places], bits(3, seed=1), drawn(5, 2, seed=2)
+    known = known_of_all[places]
     results = {
         "pictures": torch.stack([bits(3, seed=3), clean], 1),
         "features": torch.stack([drawn(3, 2, seed=4), known + torch.tensor([3.0, 4.0])], 1),
         "calls": torch.tensor([[5, 0], [6, 1], [7, 2]]),
         "seconds": torch.tensor([[0.5, 0.0], [0.6, 0.0], [0.7, 0.0]]),
     }
-    found = measure(results, clean, known, seen)
+    found = measure(results, places, photos, known_of_all, seen)
+    assert found.photos.tolist() == [[[3, 3]], [[0, 0]], [[4, 4]]]
     assert {name: tuple(values.shape) for name, values in found.scores.items()} == dict.fromkeys(MEASURES, (3, 1, 2))
     assert found.calls.tolist() == [[[5, 0]], [[6, 1]], [[7, 2]]]
     assert found.seconds[:, 0, 0].tolist() == pytest.approx([0.5, 0.6, 0.7])
@@ -193,21 +226,22 @@ def test_measures_are_of_each_photo_and_result():
 
 
 def test_lpips_and_inception_are_of_each_result_where_they_are_to_be_had():
-    clean, seen = bits(3), bits(3, seed=1)
+    photos, places, seen = bits(4), torch.tensor([2, 3, 0]), bits(3, seed=1)
+    clean = photos[places]
     results = {
         "pictures": bits(3, 2, seed=3),
         "features": drawn(3, 2, 2),
         "calls": torch.zeros(3, 2),
         "seconds": torch.zeros(3, 2),
     }
-    without = measure(results, clean, drawn(3, 2), seen)
+    without = measure(results, places, photos, drawn(4, 2), seen)
     assert (without.inception.shape, "lpips" in without.scores) == ((3, 1, 2, 0), False)
 
     def apart(pictures, references):
         assert pictures.dtype == references.dtype == torch.uint8
         return (pictures.float() - references.float()).mean((1, 2, 3))
 
-    found = measure(results, clean, drawn(3, 2), seen, apart, lambda pictures: pictures[:, :, 0, 0].float())
+    found = measure(results, places, photos, drawn(4, 2), seen, apart, lambda pictures: pictures[:, :, 0, 0].float())
     assert [*found.scores] == [*MEASURES, "lpips"]
     for i, k in product(range(3), range(2)):
         picture = results["pictures"][i, k]
@@ -217,38 +251,41 @@ def test_lpips_and_inception_are_of_each_result_where_they_are_to_be_had():
         assert torch.equal(found.scores[name], without.scores[name])
     # and stay with what is made of them
     assert "lpips" in joined([found, found], 2).scores
-    assert statistics(found, resamples(3, 4), Gaussian(drawn(20, 2)))["lpips"].shape == (5,)
+    assert statistics(found, resamples(4, 4), Gaussian(drawn(20, 2)))["lpips"].shape == (5,)
 
 
-def test_statistics_are_means_over_damages_and_results_and_the_distance():
-    measured, weights, references = made_of(4, 3, 2), resamples(4, 5), Gaussian(drawn(20, 3, seed=9))
+@pytest.mark.parametrize(("count", "numbers"), PLACED)
+def test_statistics_are_means_over_all_that_was_made_of_the_photos_and_the_distance(count, numbers):
+    measured, weights, references = made_of(9, 4, 2, count), resamples(count, 5), Gaussian(drawn(20, 3, seed=9))
+    assert numbers_of(measured.photos) == numbers
     found = statistics(measured, weights, references)
     assert {tuple(values.shape) for values in found.values()} == {(6,)}
     assert [*found] == [*MEASURES, "fd"]
     for name in MEASURES:
-        for value, taken in zip(found[name], weights.long(), strict=True):
-            these = measured.scores[name].repeat_interleave(taken, 0)
+        for value, taken in zip(found[name], weights, strict=True):
+            these = repeated(measured.scores[name], measured.photos, taken)
             assert value.item() == pytest.approx(these.mean().item())
-    torch.testing.assert_close(found["fd"], frechet_distances(measured.features, weights, references))
+    distances = frechet_distances(measured.features, measured.photos, weights, references)
+    torch.testing.assert_close(found["fd"], distances)
 
 
 def test_some_of_the_damages_by_their_places():
-    measured = made_of(4, 3, 2)
+    measured = made_of(4, 3, 2, 7)
     some = measured[[2, 0]]
     for name in MEASURES:
         assert torch.equal(some.scores[name], measured.scores[name][:, [2, 0]])
-    for name in ("calls", "seconds", "features", "inception"):
+    for name in ("calls", "seconds", "features", "inception", "photos"):
         assert torch.equal(getattr(some, name), getattr(measured, name)[:, [2, 0]])
 
 
 @pytest.mark.parametrize(("dim", "shape"), [(1, (4, 6, 2)), (2, (4, 3, 4))])
 def test_several_are_joined_as_of_more_damages_or_results(dim, shape):
-    one, two = made_of(4, 3, 2, seed=1), made_of(4, 3, 2, seed=2)
+    one, two = made_of(4, 3, 2, 7, seed=1), made_of(4, 3, 2, 9, seed=2)
     both = joined([one, two], dim)
     assert (both.features.shape, both.inception.shape) == ((*shape, 3), (*shape, 5))
     for name in MEASURES:
         assert torch.equal(both.scores[name], torch.cat([one.scores[name], two.scores[name]], dim))
-    for name in ("calls", "seconds"):
+    for name in ("calls", "seconds", "photos"):
         values = getattr(both, name)
         assert values.shape == shape
         assert torch.equal(values.select(dim, 0), getattr(one, name).select(dim, 0))
@@ -256,7 +293,7 @@ def test_several_are_joined_as_of_more_damages_or_results(dim, shape):
 
 
 def test_the_oracle_keeps_the_four_nearest_to_the_clean_photo():
-    measured = made_of(3, 2, 7)
+    measured = made_of(3, 2, 7, 5)
     kept = best_of(measured)
     assert kept.features.shape == (3, 2, 4, 3)
     for i, j in product(range(3), range(2)):
@@ -268,6 +305,7 @@ def test_the_oracle_keeps_the_four_nearest_to_the_clean_photo():
         assert kept.seconds[i, j].tolist() == measured.seconds[i, j, places].tolist()
         assert torch.equal(kept.features[i, j], measured.features[i, j, places])
         assert torch.equal(kept.inception[i, j], measured.inception[i, j, places])
+        assert kept.photos[i, j].tolist() == [(3 * j + i) % 5] * 4
     # where there are no more, all
     assert best_of(made_of(3, 2, 2)).calls.shape == (3, 2, 2)
     assert best_of(replace(measured, inception=torch.zeros(3, 2, 7, 0))).inception.shape == (3, 2, 4, 0)
@@ -518,16 +556,17 @@ def test_results_are_read_by_photo_and_sample(restorer, tmp_path):
 
 @pytest.fixture
 def results(restorer, tmp_path):
-    """Of 5 photos and 2 damages, with a method that makes the clean photos, then the damaged ones."""
-    clean, inputs, made = bits(5), {"a": bits(5, seed=1), "b": bits(5, seed=2)}, {}
-    for damage, seen in inputs.items():
+    """Of 7 photos, 5 for each of 2 damages, with a method that makes the clean photos, then the damaged ones."""
+    photos, places = bits(7), placed(5, 2, 1, 7, first=3)[..., 0]
+    inputs, made = {"a": bits(5, seed=1), "b": bits(5, seed=2)}, {}
+    for (damage, seen), own in zip(inputs.items(), places.T, strict=True):
         files = []
-        for k, pictures in enumerate((clean, seen)):
+        for k, pictures in enumerate((photos[own], seen)):
             rest = {"calls": torch.full((5,), 4 + k), "seconds": torch.full((5,), 0.5)}
             files.append([tmp_path / f"{damage}{k}"])
             save_file({"pictures": pictures, "features": restorer.features(pictures), **rest}, files[k][0])
         made["both", damage] = Made(files)
-    return Results(restorer, clean, inputs, made)
+    return Results(restorer, photos, places, inputs, made)
 
 
 def test_what_was_measured_has_the_original_and_the_damaged(results, restorer):
@@ -542,6 +581,10 @@ def test_what_was_measured_has_the_original_and_the_damaged(results, restorer):
     assert seen.scores["l2_to_input"].unique().tolist() == [0]
     assert original.scores["features_to_clean"].unique().tolist() == [0]
     torch.testing.assert_close(seen.features[:, 1, 0], restorer.features(results.inputs["b"]).double())
+    assert both.photos.tolist() == [[[(3 + i) % 7] * 2, [1 + i] * 2] for i in range(5)]
+    of_photos = restorer.features(results.photos)[[1, 2, 3, 4, 5]]
+    distances = (restorer.features(results.inputs["b"]) - of_photos).double().norm(dim=1)
+    torch.testing.assert_close(seen.scores["features_to_clean"][:, 1, 0], distances)
 
 
 def test_results_are_measured_by_lpips_and_inception_too(results):
@@ -558,11 +601,12 @@ def test_pictures_are_shown_of_the_first_results_of_photos_evenly(results):
     def pixels(image):
         return torch.from_numpy(np.asarray(image).copy()).movedim(-1, 0)
 
+    # of the second damage photos from 1 on, of the first from 3 on
     shown = pixels(results.shown("both", "b"))
-    assert torch.equal(shown, torch.cat([results.clean[0], results.clean[3]], 2))
+    assert torch.equal(shown, torch.cat([results.photos[1], results.photos[4]], 2))
     shown = pixels(results.shown("Damaged", "b", 5))
     assert torch.equal(shown, torch.cat([*results.inputs["b"]], 2))
-    assert torch.equal(pixels(results.shown("Original", "a", 1)), results.clean[0])
+    assert torch.equal(pixels(results.shown("Original", "a", 1)), results.photos[3])
 
 
 def test_a_batch_changes_no_picture(restorer, tmp_path):

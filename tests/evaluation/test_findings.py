@@ -29,7 +29,8 @@ from confident_ode.evaluation.report import Figure, Grid, Heading, Table, Text, 
 from matplotlib.collections import PolyCollection
 from PIL import Image
 
-PHOTOS, FEATURES = 4, 2
+# 4 pictures for each of 3 damages, of which 3 are of the first two photos and 2 of each other
+PICTURES, PHOTOS, FEATURES = 4, 5, 2
 # as of corruptions that were named without regard to their families
 FAMILIES = {"noise": {"a": 0, "c": 2}, "masks": {"b": 1}}
 CODE = [{"name": "DDIM", "updates": 0}, {"name": "CODE"}]
@@ -43,13 +44,15 @@ def drawn(*shape, seed=0):
 
 def measured_of(seed, count=1, damages=3):
     """A Measured of anything; each damage has PSNRs about ten times its place."""
+    shape = PICTURES, damages, count
     scores = {
-        name: 1 + drawn(PHOTOS, damages, count, seed=100 * seed + i).abs() + 10 * torch.arange(damages)[:, None]
+        name: 1 + drawn(*shape, seed=100 * seed + i).abs() + 10 * torch.arange(damages)[:, None]
         for i, name in enumerate(MEASURES)
     }
-    calls = torch.full((PHOTOS, damages, count), float(seed), dtype=torch.float64)
-    features, inception = (drawn(PHOTOS, damages, count, n, seed=100 * seed + 20) for n in (FEATURES, 3))
-    return Measured(scores, calls, calls / 8, features, inception)
+    calls = torch.full(shape, float(seed), dtype=torch.float64)
+    features, inception = (drawn(*shape, n, seed=100 * seed + 20) for n in (FEATURES, 3))
+    photos = (torch.arange(PICTURES * damages) % PHOTOS).view(damages, PICTURES).T[..., None].expand(shape)
+    return Measured(scores, calls, calls / 8, features, inception, photos)
 
 
 @pytest.fixture
@@ -142,7 +145,7 @@ def test_the_papers_table_has_deviations_over_damages_and_counts_pictures(measur
 
 def test_the_papers_table_has_lpips_and_fid_where_they_are_to_be_had(measured, references):
     for each in measured.values():
-        each.scores["lpips"] = drawn(PHOTOS, 3, each.calls.shape[2], seed=5).abs()
+        each.scores["lpips"] = drawn(PICTURES, 3, each.calls.shape[2], seed=5).abs()
     known = drawn(20, 3, seed=8)
     head, *rows = tables.as_in_paper(measured, resamples(PHOTOS, 9), Gaussian(references), known)
     assert (head[2], *head[-2:]) == ("LPIPS to clean", "FD-flowers", "FID")
@@ -418,13 +421,17 @@ def test_a_figure_is_a_png_too(parts):
 # findings
 
 
-def test_the_honest_comparison_comes_first(report):
+def test_the_honest_comparison_comes_first(report, references):
     parts, measured, _ = report([*CODE, SDEDIT])
     headings = [part.text for part in of_kind(parts, "heading")]
     assert headings == ["One setting, nothing chosen", "With the paper's oracle", "Damage by damage", "Pictures"]
     first = after(parts, headings[0], "table")
     assert [row[0] for row in first.rows[1:]] == [*measured]
     assert [row[1] for row in first.rows[1:]] == [str(i) for i in range(len(measured))]
+    # photos are what is drawn, not pictures
+    for row, each in zip(first.rows[1:], measured.values(), strict=True):
+        found = statistics(each, resamples(PHOTOS, 20, seed=3), Gaussian(references))
+        assert row[2:] == [tables.shown(found[key], key) for key in tables.SHOWN]
     texts = [part.text for part in of_kind(parts, "text")]
     assert any("of 20 other photos" in text for text in texts)
     assert any("where n is below 10 with care" in text for text in texts)
