@@ -268,7 +268,7 @@ class Results:
         return list(self.inputs).index(damage)
 
     def shown(self, method, damage, photos=2):
-        """An image of the first results of the first photo, and of others evenly after it, side by side."""
+        """An image of the first results of the first picture, and of others evenly after it, side by side."""
         pictures = self.of(method, damage)["pictures"][:: -(-len(self.places) // photos), 0]
         return tiled(of_bits(pictures), len(pictures))
 

@@ -20,7 +20,8 @@ steps and seeds: an oracle, which no one who restores a picture has. The rows be
 one result and no choice. Given are means over the damages, in parentheses the standard deviation over them; a PSNR is \
 that of the pooled error of a damage. FD-flowers is of all damages together, n pictures."""
 FEW = """\
-FD-flowers of few pictures is too large: compare within a column only, and where n is below {least} with care."""
+FD-flowers of few pictures is too large: compare within a column only, and where n is below {least} with care. Unless \
+all damages have the same photos (--same-photos), they differ by these too."""
 TRADEOFF = """\
 Realism over fidelity, the paper's Figure 5. Families are dots, with a regression of second degree and one standard \
 deviation of it; the others have 95 % intervals."""

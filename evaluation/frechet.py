@@ -40,10 +40,11 @@ class Gaussian:
     def distances(self, weights, counts, sums, seconds):
         """`frechet_distance` to it of P groups of `counts` pictures, taken `weights` times, for each row of (W, P).
 
-        counts: (P,). sums: (P, F) of a group's features; seconds: (P, F, F), of their outer products with themselves.
+        counts: (P,), or one for all. sums: (P, F) of a group's features; seconds: (P, F, F), of their outer products
+        with themselves.
         tr (C C')^(1/2) is that of (C'^(1/2) C C'^(1/2))^(1/2), which is symmetric.
         """
-        total = weights @ counts
+        total = (weights * counts).sum(1)
         means = weights @ sums / total[:, None]
         outer = total[:, None, None] * means[:, :, None] * means[:, None]
         covariances = (torch.einsum("wp,pij->wij", weights, seconds) - outer) / (total - 1)[:, None, None]

@@ -717,8 +717,7 @@ def test_what_the_files_say_of_families():
     assert families(REPORT_METHODS) == {
         "SDEdit": 6,
         "CODE at depths and steps": 6,
-        "CODE without CBC at depths and steps": 6,
-        "CODE by updates": 5,
+        "CODE by updates": 4,
     }
 
 
