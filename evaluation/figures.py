@@ -22,7 +22,7 @@ def tradeoff(found, families):
     for (title, names), colour in zip(families.items(), _colours(), strict=False):
         x, y = (np.stack(each, 1) for each in zip(*(places[name] for name in names), strict=True))
         axes.plot(x[0], y[0], "o", color=colour, ms=4, label=title)
-        if len(names) > 3:
+        if len(names) > 2:
             _regression(axes, x, y, colour)
     alone = [name for name in found if not any(name in names for names in families.values())]
     markers = "sDv^P*X<>hdp"
