@@ -156,7 +156,7 @@ PRESETS = {
 
 def code(model, vae, image, positive, preset, seed, samples, negative=None, **custom):
     """The other widgets are for the preset custom."""
-    settings = PRESETS[preset]
+    settings = PRESETS[preset] if preset != "custom" else by_widgets(**custom)
     path = to_zero(model.path(25, settings["depth"]))
     count, shallowest = settings.get("levels", (1, settings["depth"]))
     x = restore(
@@ -167,11 +167,18 @@ def code(model, vae, image, positive, preset, seed, samples, negative=None, **cu
         step=settings["step"],
         updates=settings.get("updates", 60),
         levels=update_levels(path, count, model.prior.levels.sigma(round(1000 * shallowest))),
+        scale=settings.get("scale", "none"),
         clip=settings["clip"] and ConfidenceClip(settings["clip"], -1.0, 1.0),
         encoder=model.denoiser(negative),
         samples=samples,
     )
     return to_pixels(x, vae)
+
+
+def by_widgets(depth, step_size, updates, levels, shallowest, scale, eta, cfg, **others):
+    """What the widgets of the preset custom say, like one of PRESETS; the others are at their defaults."""
+    settings = {"depth": depth, "step": step_size, "clip": eta, "cfg": cfg}
+    return settings | {"updates": updates, "levels": (levels, shallowest), "scale": scale}
 
 
 def edit(model, vae, image, positive, damage, seed, step_size, temperature, steps, depth, cfg, **fit):
@@ -181,10 +188,20 @@ def edit(model, vae, image, positive, damage, seed, step_size, temperature, step
     return to_pixels(odedit(model.denoiser(positive, cfg), to_latent(image, vae)[0], path, **settings), vae)
 
 
-def as_published(model, vae, image, positive, seed, samples, n, depth, step_size, updates, quirks, **defaults):
+def as_published(model, vae, image, positive, seed, samples, n, depth, step_size, updates, quirks, eta, start, **_):
     """The authors' code, on the prior's own network; the other widgets are at the defaults of `Official`."""
-    assert quirks == "all"
-    settings = Official(n=n, latent=depth, step=step_size, updates=updates, samples=samples)
+    mended = {"all": (), "no-scale": ("scale",)}[quirks]
+    deepest = {"auto": None, "updates": False}[start]
+    settings = Official(
+        n=n,
+        latent=depth,
+        step=step_size,
+        updates=updates,
+        samples=samples,
+        eta=eta,
+        mended=mended,
+        from_deepest=deepest,
+    )
     start, updates = seeded_noise(seed, START), seeded_noise(seed, LANGEVIN)
     x = official_code(
         lambda x, t: model.prior.network(x, t, **model.prior.conditioning(positive, len(x))).sample,
@@ -194,6 +211,10 @@ def as_published(model, vae, image, positive, seed, samples, n, depth, step_size
         noise_sampler=lambda x, k: (start if k < 2 else updates)(x, k),
     )
     return to_pixels(x, vae)
+
+
+def split(sigmas, step):
+    return [sigmas[: step + 1], sigmas[step:]]
 
 
 def lanczos(image, upscale_method, scale_by):
@@ -235,6 +256,7 @@ NODES = {
     "CODE_ODEdit": edit,
     "CODE_Official": as_published,
     "CODE_Film": lambda **inputs: [None, *code(samples=1, **inputs)],
+    "SplitSigmas": split,
     "ImageScaleBy": lanczos,
     "ImageStitch": stitch,
     "CODE_CompareImages": compare,
