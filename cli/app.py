@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import sys
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -409,14 +409,16 @@ def knobs(
         draw_knobs(photo, output, prior, settings, preset, depths, step_sizes, fit, device, max_side, chosen)
 
 
-@app.command()
-def bench(
-    photos: Annotated[Path, typer.Argument(help="The folder of photos, with a CREDITS.csv of splits.")],
-    output: Annotated[Path, results("The folder for the results, and for what is done so far.", "-o", "--output")],
+@dataclass(frozen=True)
+class Benchmark:
+    """The options of `bench`."""
+
+    photos: Annotated[Path, typer.Argument(help="The folder of photos, with a CREDITS.csv of splits.")]
+    output: Annotated[Path, results("The folder for the results, and for what is done so far.", "-o", "--output")]
     prior: Annotated[
         str, look("What good pictures look like: a bundled prior, a diffusers folder, or a hub id.", "-p", "--prior")
-    ] = "flowers64",
-    methods: Annotated[Path, look("The methods and their settings, in TOML.")] = BENCH_METHODS,
+    ] = "flowers64"
+    methods: Annotated[Path, look("The methods and their settings, in TOML.")] = BENCH_METHODS
     corruption: Annotated[
         list[str] | None,
         look(
@@ -424,9 +426,9 @@ def bench(
             "confident-ode corrupt --list), of their families imagenet-c, c-bar, masks, or all; or twelve. Repeat it "
             "for several."
         ),
-    ] = None,
-    severity: Annotated[list[int] | None, look("How much, from 1 to 5. Repeat it for several.")] = None,
-    count: Annotated[int, results("How many photos of those to restore get each damage.")] = 48,
+    ] = None
+    severity: Annotated[list[int] | None, look("How much, from 1 to 5. Repeat it for several.")] = None
+    count: Annotated[int, results("How many photos of those to restore get each damage.")] = 48
     same_photos: Annotated[
         bool,
         results(
@@ -434,64 +436,48 @@ def bench(
             "of more photos.",
             "--same-photos",
         ),
-    ] = False,
+    ] = False
     split: Annotated[
         str,
         results(
             "The split that the prior was not trained on: photos of its second half are restored. Without a "
             "CREDITS.csv every second photo is, and the others are what is real."
         ),
-    ] = "val",
-    seed: Annotated[int, results("The same seed gives the same damages and the same restorations.")] = DEFAULT.seed,
+    ] = "val"
+    seed: Annotated[int, results("The same seed gives the same damages and the same restorations.")] = DEFAULT.seed
     table: Annotated[
         str, results("The file with the numbers of each picture: csv, or parquet, which needs pyarrow.")
-    ] = "csv",
+    ] = "csv"
     lpips: Annotated[
         bool, results("LPIPS to the clean photo too; needs torchvision, and fetches AlexNet.", "--lpips")
-    ] = False,
+    ] = False
     fid: Annotated[
         bool,
         results(
             "FID too, of all damages; needs torch-fidelity, fetches Inception, and means little below 10,000.", "--fid"
         ),
-    ] = False,
-    batch: Annotated[int, machine("Photos at once: the most that is done twice where it was interrupted.")] = 16,
-    device: Annotated[str, machine("auto, cpu or cuda. auto takes a GPU where there is one.")] = "auto",
+    ] = False
+    batch: Annotated[int, machine("Photos at once: the most that is done twice where it was interrupted.")] = 16
+    device: Annotated[str, machine("auto, cpu or cuda. auto takes a GPU where there is one.")] = "auto"
     precision: Annotated[
         str, machine("auto, bf16 or fp32. auto takes bf16, which is faster, where the machine computes with it.")
-    ] = "fp32",
+    ] = "fp32"
     official: Annotated[
         Path | None,
         look("A checkout of the authors' code, github.com/vita-epfl/CODE, to compare with. Its code is run."),
-    ] = None,
-    engine: Annotated[str, machine("local, or ray: spread over the GPUs and machines of a Ray cluster.")] = "local",
-    address: Annotated[str | None, machine("The Ray cluster; without one, what is there or this machine.")] = None,
-):
+    ] = None
+    engine: Annotated[str, machine("local, or ray: spread over the GPUs and machines of a Ray cluster.")] = "local"
+    address: Annotated[str | None, machine("The Ray cluster; without one, what is there or this machine.")] = None
+
+
+@app.command()
+@with_options_of(Benchmark)
+def bench(**options):
     """Measure methods on damaged photos, and write a report. Stop it when you like: the same command goes on."""
     with one_sentence():
         from .bench import bench
 
-        bench(
-            photos,
-            output,
-            prior,
-            methods,
-            count,
-            corruption or (),
-            severity or (),
-            split,
-            seed,
-            batch,
-            device,
-            precision,
-            engine,
-            address,
-            table,
-            lpips,
-            fid,
-            official,
-            same_photos,
-        )
+        bench(Benchmark(**options))
 
 
 def list_corruptions(wanted: bool):

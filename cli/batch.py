@@ -14,16 +14,15 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from ..evaluation import automatic
 from ..evaluation.engines import work
 from ..evaluation.fingerprints import fingerprint_of
 from ..evaluation.methods import Automatic
-from ..evaluation.restoring import plan, run
+from ..evaluation.restoring import run
 from ..evaluation.settings import Settings
 from ..priors.loading import load
 from ..samplers.windows import windows_of
-from .photos import chosen, make_folder
-from .pictures import FITS, fit, read, save_text, to_image, written_whole
+from .photos import chosen, make_folder, planned_for
+from .pictures import check_fit, fit, read, save_text, to_image, written_whole
 from .progress import call_progress
 
 FAILURES = (ValueError, OSError, torch.cuda.OutOfMemoryError)
@@ -55,16 +54,8 @@ class Restorer:
 
     def check(self):
         """The advice on the settings, or None; ValueError or OSError with one sentence where they cannot be had."""
-        if self.how not in FITS:
-            raise ValueError(f"The fit {self.how!r} is unknown: take one of {', '.join(FITS)}.")
-        size = self.prior.size
-        if self.how == "whole" and self.most < size:
-            raise ValueError(f"The prior's pictures are {size} pixels a side: take a --max-side of at least that.")
-        if self.given is not None:
-            if self.settings.method != "code":
-                raise ValueError("The preset auto chooses for the method code: leave one of the two out.")
-            automatic.most_calls(self.prior, self.settings)
-        return plan(self.prior, self.settings).advice
+        check_fit(self.how)
+        return planned_for(self.prior, self.settings, self.how, self.most, self.given)[0].advice
 
     def about(self):
         """All that a result depends on beside its picture, as it is read from JSON."""

@@ -47,85 +47,119 @@ class Config:
     against: str
 
 
-def bench(
-    photos,
-    folder,
-    prior,
-    methods,
-    count,
-    corruptions=(),
-    severities=(),
-    split="val",
-    seed=0,
-    batch=16,
-    device="auto",
-    precision="fp32",
-    engine="local",
-    address=None,
-    table="csv",
-    lpips=False,
-    fid=False,
-    official=None,
-    same_photos=False,
-):
-    """Restore, measure, and write report.html, report.md with its figures, and the results of all to `folder`.
+@dataclass(frozen=True)
+class Material:
+    """What is compared, and on what. beside: those of the methods whose time is compared too. restorer: does it.
 
-    photos: a folder, with or without a CREDITS.csv of splits. methods: a TOML file. corruptions, severities: instead of
-    those that the file says. table: one of KINDS. lpips, fid: whether to have those too. official: a checkout of
-    the CODE authors' code, to compare with. same_photos: see `assigned`. Raises ValueError or OSError with one
-    sentence.
+    names, clean: of the photos that are damaged, (N, 3, S, S). places: see `assigned`. known: other photos, like clean.
+    against: see Config. judges: see `perceptual`, LPIPS and the features of FID, or None for each.
     """
-    if count < 1 or batch < 1 or seed < 0:
+
+    methods: list
+    beside: list
+    cases: list
+    restorer: Restorer
+    names: list
+    clean: torch.Tensor
+    places: torch.Tensor
+    known: torch.Tensor
+    against: str
+    judges: tuple
+
+
+def bench(asked):
+    """Restore, measure, and write report.html, report.md with its figures, and the results of all.
+
+    asked: `app.Benchmark`. Raises ValueError or OSError with one sentence.
+    """
+    check(asked)
+    material = gathered(asked)
+    results = restored(asked, material)
+    measured = {name: results.measured(name) for name in ("Original", "Damaged", *(m.name for m in material.methods))}
+    text = write_report(report(asked, material, results, measured), asked.output)
+    file = asked.output / f"results.{asked.table}"
+    write(file, content(rows(material, measured), asked.table))
+    print(text)
+    print(f"Written to {asked.output}: report.html, report.md, {file.name}.")
+
+
+def check(asked):
+    """ValueError where it is wrong whatever the photos and methods are, or needs what is not installed."""
+    if asked.count < 1 or asked.batch < 1 or asked.seed < 0:
         raise ValueError("A benchmark takes at least 1 photo, a batch of at least 1, and a seed of at least 0.")
-    if table not in KINDS:
-        raise ValueError(f"The table {table!r} is unknown: take one of {', '.join(KINDS)}.")
-    if table == "parquet" and not find_spec("pyarrow"):
+    if asked.table not in KINDS:
+        raise ValueError(f"The table {asked.table!r} is unknown: take one of {', '.join(KINDS)}.")
+    if asked.table == "parquet" and not find_spec("pyarrow"):
         raise ValueError("A parquet table needs a package more: pip install pyarrow")
-    check_engine(engine)
-    config, beside = read_config(methods), against(official) if official else []
-    cases, unable = cases_of(corruptions or config.corruptions, severities or config.severities)
-    benchmark.check_enough(count, len(cases))
-    restored, others = sides(photos, split)
-    restorer = Restorer(prior, device, precision)
+    check_engine(asked.engine)
+
+
+def gathered(asked):
+    """The Material; ValueError or OSError where something in it cannot be had."""
+    config, beside = read_config(asked.methods), against(asked.official) if asked.official else []
+    cases, unable = cases_of(asked.corruption or config.corruptions, asked.severity or config.severities)
+    benchmark.check_enough(asked.count, len(cases))
+    files, others = sides(asked.photos, asked.split)
+    restorer = Restorer(asked.prior, asked.device, asked.precision)
     methods = [*usable(config.methods, config.calls, restorer), *usable(beside, math.inf, restorer)]
-    others_of = {"lpips": perceptual.lpips(restorer.prior.device) if lpips else None}
-    others_of["inception"] = perceptual.inception(restorer.prior.device) if fid else None
+    device = restorer.prior.device
+    judges = perceptual.lpips(device) if asked.lpips else None, perceptual.inception(device) if asked.fid else None
     if unable:
         say(f'Left out are {", ".join(unable)}: pip install "confident-ode[corruptions]" makes them.')
-    names, clean = read_all(restored, restorer.prior.size)
-    used, places = assigned(len(names), count, len(cases), seed, same_photos).unique(return_inverse=True)
-    names, clean = [names[place] for place in used], clean[used]
+    names, clean = read_all(files, restorer.prior.size)
+    places = assigned(len(names), asked.count, len(cases), asked.seed, asked.same_photos)
+    used, places = places.unique(return_inverse=True)
     _, known = read_all(others, restorer.prior.size)
     benchmark.check_enough(len(known), 1)
-    make_folder(parts := folder / f"parts-{version('confident-ode')}")
+    names, clean = [names[place] for place in used], clean[used]
+    return Material(methods, beside, cases, restorer, names, clean, places, known, config.against, judges)
 
-    inputs = damaged(cases, clean, places, seed, parts)
-    made, missing = benchmark.planned(methods, restorer, inputs, parts, seed, batch)
-    run(missing, restorer, partial(work, engine=engine, address=address, device=device))
 
-    results = benchmark.Results(restorer, clean, places, inputs, made, **others_of)
-    measured = {name: results.measured(name) for name in ("Original", "Damaged", *(m.name for m in methods))}
-    degrees = " and ".join(str(degree) for degree in dict.fromkeys(case.severity for case in cases))
-    lead = (
-        f"{command()}: {restorer.prior.name}, {clean.shape[2]}×{clean.shape[3]}; {len(cases)} damages of severity "
-        f"{degrees}, {count} photos for each, {len(used)} in all{where(photos, split)}: n = {count * len(cases):,} "
-        f"damaged pictures. At most {max(each.calls.max().item() for each in measured.values()):g} network calls for a "
-        f"result."
-    )
-    families = {case.family: {} for case in cases}
-    for place, (case, name) in enumerate(zip(cases, inputs, strict=True)):
-        families[case.family][name] = place
-    real = restorer.features(known), results.inception(known) if fid else None
-    parts = [Text(lead), *findings(measured, methods, families, *real, config.against, seed, results.shown, beside)]
+def restored(asked, material):
+    """The Results, of what was done before and of what is missing, which is done now."""
+    make_folder(parts := asked.output / f"parts-{version('confident-ode')}")
+    inputs = damaged(material.cases, material.clean, material.places, asked.seed, parts)
+    made, missing = benchmark.planned(material.methods, material.restorer, inputs, parts, asked.seed, asked.batch)
+    run(missing, material.restorer, partial(work, engine=asked.engine, address=asked.address, device=asked.device))
+    return benchmark.Results(material.restorer, material.clean, material.places, inputs, made, *material.judges)
+
+
+def report(asked, material, results, measured):
+    """The parts of the report."""
+    groups, known = families(material.cases, results.inputs), material.known
+    real = results.restorer.features(known), results.inception(known) if results.inception else None
+    told = material.against, asked.seed, results.shown, material.beside
+    return [Text(lead(asked, material, measured)), *findings(measured, material.methods, groups, *real, *told)]
+
+
+def write_report(parts, folder):
+    """Write report.html, and report.md with its figures; the text of the latter."""
     save_text(html("Restoring photos damaged in ways nobody described", parts), folder / "report.html")
     save_text(text := markdown(parts), folder / "report.md")
     for part in parts:
         if part.kind == "figure":
             write(folder / part.name, part.png)
-    file = folder / f"results.{table}"
-    write(file, content(rows(names, cases, places, measured), table))
-    print(text)
-    print(f"Written to {folder}: report.html, report.md, {file.name}.")
+    return text
+
+
+def lead(asked, material, measured):
+    """The sentence that says how it was measured."""
+    degrees = " and ".join(str(degree) for degree in dict.fromkeys(case.severity for case in material.cases))
+    size, damages = "×".join(map(str, material.clean.shape[2:])), len(material.cases)
+    return (
+        f"{command()}: {material.restorer.prior.name}, {size}; {damages} damages of severity {degrees}, {asked.count} "
+        f"photos for each, {len(material.names)} in all{where(asked.photos, asked.split)}: n = "
+        f"{asked.count * damages:,} damaged pictures. At most "
+        f"{max(each.calls.max().item() for each in measured.values()):g} network calls for a result."
+    )
+
+
+def families(cases, names):
+    """{family: {damage: its place}} of Cases and their names."""
+    found = {case.family: {} for case in cases}
+    for place, (case, name) in enumerate(zip(cases, names, strict=True)):
+        found[case.family][name] = place
+    return found
 
 
 def read_config(path):
@@ -266,23 +300,17 @@ def command():
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def rows(names, cases, places, measured):
+def rows(material, measured):
     """A row for each result: of which photo, damage and method, and its measures, below a head."""
     keys = [*measured["Original"].scores]
     yield ["photo", "family", "corruption", "severity", "method", "result", "calls", *keys]
-    for (method, each), i, (j, case) in product(measured.items(), range(len(places)), enumerate(cases)):
+    for (method, each), i, (j, case) in product(
+        measured.items(), range(len(material.places)), enumerate(material.cases)
+    ):
+        about = [material.names[material.places[i, j]], case.family, case.damage, case.severity, method]
         for k in range(each.calls.shape[2]):
             scores = (round(each.scores[key][i, j, k].item(), 4) for key in keys)
-            yield [
-                names[places[i, j]],
-                case.family,
-                case.damage,
-                case.severity,
-                method,
-                k,
-                each.calls[i, j, k].item(),
-                *scores,
-            ]
+            yield [*about, k, each.calls[i, j, k].item(), *scores]
 
 
 def content(rows, kind):

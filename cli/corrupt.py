@@ -5,7 +5,7 @@ from rich.console import Console
 from ..corruptions.catalogue import CORRUPTIONS, FAMILIES, LOOKS, MORE, available, checked, corrupt
 from ..corruptions.imagenet_c import LIBRARY
 from ..evaluation.sheets import TILE, Cell, contact_sheet
-from .photos import make_folder, spare
+from .photos import make_folder, spare, stems
 from .pictures import read, save, to_image, to_tensor
 from .progress import call_progress
 
@@ -64,18 +64,6 @@ def print_corruptions():
             console.print(f"  {name:32}{LOOKS[name]}{'' if name in able else ' (cannot run here)'}")
     if len(able) < len({**CORRUPTIONS, **MORE}):
         console.print(f"What cannot run here needs one more package: pip install {LIBRARY}.")
-
-
-def stems(paths):
-    """A name for each input's results, its own where that is free: no two share one."""
-    taken = set()
-    for path in paths:
-        stem, count = path.stem, 1
-        while stem.casefold() in taken:
-            count += 1
-            stem = f"{path.stem}_{count}"
-        taken.add(stem.casefold())
-        yield stem
 
 
 def _small(image):

@@ -18,7 +18,7 @@ from ..evaluation.restoring import plan, run
 from ..evaluation.sheets import Cell, contact_sheet
 from ..priors.loading import load
 from ..samplers.windows import windows_of
-from .pictures import FITS, MOST_WHOLE, fit, read, save, save_text, to_image
+from .pictures import MOST_WHOLE, check_fit, fit, read, save, save_text, to_image
 from .progress import call_progress
 
 NAMES = {"code": "CODE", "odedit": "ODEdit", "official": "CODE, the authors' code"}
@@ -48,25 +48,24 @@ def restore_photos(
         raise ValueError(f"The authors' code tells nothing on its way: leave {option} out, or take another method.")
     if heat and not settings.clipped:
         raise ValueError("Without a clip there is no heat to draw: leave --heat out, or clip.")
-    if how not in FITS:
-        raise ValueError(f"The fit {how!r} is unknown: take one of {', '.join(FITS)}.")
+    check_fit(how)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     prior = load(prior, device)
-    if how == "whole" and most < prior.size:
-        raise ValueError(f"The prior's pictures are {prior.size} pixels a side: take a --max-side of at least that.")
-    if given is not None and settings.method != "code":
-        raise ValueError("The preset auto chooses for the method code: leave one of the two out.")
-    planned = plan(prior, settings)
-    most_calls = planned.all_calls if given is None else automatic.most_calls(prior, settings)
+    planned, most_calls = planned_for(prior, settings, how, most, given)
     make_folder(folder)
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     if planned.advice:
         errors.print(f"Warning: {planned.advice}")
     failed = 0
+
+    def files(stem):
+        pictures, *others = result_names(stem, settings.samples)
+        return [folder.resolve() / name for name in (*pictures, *others)]
+
     with call_progress(errors) as bar:
         task = bar.add_task("", total=most_calls * len(paths))
-        for i, (path, stem) in enumerate(zip(paths, stems(paths, folder, settings.samples), strict=True)):
+        for i, (path, stem) in enumerate(zip(paths, stems(paths, files), strict=True)):
             bar.update(task, description=path.name, completed=i * most_calls)
             try:
                 fitted = fit(read(path), prior.size, how, prior.channels, most)
@@ -98,6 +97,16 @@ def restore_photos(
             errors.print(sentence)
         bar.update(task, completed=most_calls * len(paths))
     return failed
+
+
+def planned_for(prior, settings, how, most, given):
+    """(plan, the most network calls for a picture) of `restore_photos`; ValueError where its arguments do not agree."""
+    if how == "whole" and most < prior.size:
+        raise ValueError(f"The prior's pictures are {prior.size} pixels a side: take a --max-side of at least that.")
+    if given is not None and settings.method != "code":
+        raise ValueError("The preset auto chooses for the method code: leave one of the two out.")
+    planned = plan(prior, settings)
+    return planned, planned.all_calls if given is None else automatic.most_calls(prior, settings)
 
 
 def chosen(prior, picture, settings, given, on_call):
@@ -164,20 +173,13 @@ def restore_photo(
     )
 
 
-def stems(paths, folder, samples):
+def stems(paths, files=lambda stem: ()):
     """A name for each input's results, its own where that is free: no two share one, and none names an input's file."""
     inputs = {str(place).casefold() for path in paths for place in (path.absolute(), path.resolve())}
-    folder, taken = folder.resolve(), set()
-
-    def free(stem):
-        files = [
-            name for names in result_names(stem, samples) for name in ([names] if isinstance(names, str) else names)
-        ]
-        return stem.casefold() not in taken and not inputs & {str(folder / name).casefold() for name in files}
-
+    taken = set()
     for path in paths:
         stem, count = path.stem, 1
-        while not free(stem):
+        while stem.casefold() in taken or inputs & {str(file).casefold() for file in files(stem)}:
             count += 1
             stem = f"{path.stem}_{count}"
         taken.add(stem.casefold())

@@ -82,6 +82,7 @@ def fit(image, size, how="crop", channels=3, most=MOST_WHOLE):
     "whole" keeps its own size, (1, channels, H, W), as far as its sides are `size` to `most` pixels, else ValueError
     where its proportions do not allow that.
     """
+    check_fit(how)
     square = (0, 0, size, size)
     if how == "crop":
         fitted = Fit(how, image.size, square, (size, size))
@@ -97,15 +98,19 @@ def fit(image, size, how="crop", channels=3, most=MOST_WHOLE):
         fitted = Fit(how, image.size, (left, top, left + width, top + height), (width, height))
         border = ((top, size - height - top), (left, size - width - left), (0, 0))
         pixels = np.pad(np.asarray(image.resize((width, height), FILTER)), border, mode="edge")
-    elif how == "whole":
+    else:
         shape = whole_shape(image.size, size, most)
         fitted = Fit(how, image.size, (0, 0, *shape), shape)
         pixels = np.asarray(image if shape == image.size else image.resize(shape, FILTER))
-    else:
-        raise ValueError(f"The fit {how!r} is unknown: take one of {', '.join(FITS)}.")
     if channels == 1:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
     return to_tensor(pixels), fitted
+
+
+def check_fit(how):
+    """ValueError where there is no such fit."""
+    if how not in FITS:
+        raise ValueError(f"The fit {how!r} is unknown: take one of {', '.join(FITS)}.")
 
 
 def to_tensor(pixels):

@@ -1,4 +1,4 @@
-"""Fields over the plane, given what is drawn for them.
+"""Fields over the plane, given what is drawn for them, and pictures seen at other places of it.
 
 y, x: coordinates that broadcast to (B, 1, H, W), in the field's own unit of length. Numbers drawn for each picture are
 (B, 1, 1, 1). The formulas and constants are those of ImageNet-C-bar (Mintun, Kirillov and Xie 2021).
@@ -8,6 +8,25 @@ import itertools
 import math
 
 import torch
+from torch.nn.functional import grid_sample
+
+
+def pixels(pictures):
+    """Rows (H, 1) and columns (1, W), counted from 0."""
+    rows, columns = (torch.arange(side).to(pictures) for side in pictures.shape[-2:])
+    return rows[:, None], columns[None]
+
+
+def looked_up(pictures, rows, columns, padding_mode="zeros"):
+    """The pictures at rows and columns that broadcast to (B, h, w), in pixels: bilinear, and black outside."""
+    places = sampling_grid(pictures, rows, columns).expand(len(pictures), -1, -1, -1)
+    return (grid_sample(pictures + 1, places, padding_mode=padding_mode, align_corners=False) - 1).clamp(-1, 1)
+
+
+def sampling_grid(pictures, rows, columns):
+    """Rows and columns in pixels, as grid_sample counts them: x first, from -1 to 1 across the picture."""
+    height, width = pictures.shape[-2:]
+    return torch.stack(torch.broadcast_tensors((2 * columns + 1) / width, (2 * rows + 1) / height), -1) - 1
 
 
 def ease(t):

@@ -12,11 +12,23 @@ import functools
 import math
 
 import torch
-from torch.nn.functional import grid_sample, pad
+from torch.nn.functional import pad
 
 from .damages import gaussian_blur
 from .drawing import each
-from .fields import between_lines, caustic, coloured, ease, frequency, plasma, star, turbulence, voronoi
+from .fields import (
+    between_lines,
+    caustic,
+    coloured,
+    ease,
+    frequency,
+    looked_up,
+    pixels,
+    plasma,
+    star,
+    turbulence,
+    voronoi,
+)
 
 
 def uniform(pictures, seed, *ranges):
@@ -32,8 +44,7 @@ def many(pictures, seed, *shape, draw_for=torch.rand):
 
 def places(pictures):
     """Rows (H, 1) and columns (1, W) of the pixels, and the longer side."""
-    y, x = (torch.arange(side).to(pictures) for side in pictures.shape[-2:])
-    return y[:, None], x[None], max(pictures.shape[-2:])
+    return *pixels(pictures), max(pictures.shape[-2:])
 
 
 def one_by_one(pattern):
@@ -198,11 +209,5 @@ def caustic_refraction(pictures, severity=5, seed=0):
     bent = (1 - (1 - upright**2) / eta**2).sqrt() - upright / eta
     # what is almost flat does not bend
     shift = 0.05 * severity * side * upright * bent * (upright < 1 - 1e-3)
-    seen = _looked_up(pictures + 1, y + shift * slope_y, x + shift * slope_x) - 1
+    seen = looked_up(pictures, (y + shift * slope_y)[:, 0], (x + shift * slope_x)[:, 0])
     return (seen + 0.4 * severity * (slope_y - slope_x)).clamp(-1, 1)
-
-
-def _looked_up(pictures, y, x):
-    """The values at rows y and columns x, (B, 1, H, W), by bilinear interpolation; 0 outside."""
-    places = [(2 * at + 1) / side - 1 for at, side in zip((x, y), pictures.shape[:1:-1], strict=True)]
-    return grid_sample(pictures, torch.cat(places, 1).movedim(1, -1), align_corners=False)

@@ -11,13 +11,14 @@ import torch
 from torch.nn.functional import grid_sample
 
 from .drawing import each
+from .fields import looked_up, pixels, sampling_grid
 
 
 def pinch_and_twirl(pictures, severity=5, seed=0):
     """Pinch and twirl a disc in each cell of a grid, either way: five cells to the side, three below 64 pixels."""
     side = min(pictures.shape[-2:])
     cell = side // (5 if side >= 64 else 3)
-    rows, columns = _pixels(pictures)
+    rows, columns = pixels(pictures)
     down, across = (place.remainder(cell) - cell / 2 for place in (rows, columns))
     distance = torch.hypot(down, across) / (cell / 2)
 
@@ -28,7 +29,7 @@ def pinch_and_twirl(pictures, severity=5, seed=0):
     turned = down * angle.cos() - across * angle.sin(), down * angle.sin() + across * angle.cos()
 
     hit = (distance <= 1) & (rows < counts[0] * cell) & (columns < counts[1] * cell)
-    return _at(
+    return looked_up(
         pictures,
         rows + torch.where(hit, pinch * turned[0] - down, 0),
         columns + torch.where(hit, pinch * turned[1] - across, 0),
@@ -50,14 +51,14 @@ def fish_eye(pictures, severity=5, seed=0):
     firsts = torch.minimum((centres - radius).ceil().clamp(min=0), most)
 
     light = (pictures + 1).contiguous()
-    pixels = light.flatten(2)
+    values = light.flatten(2)
     for some_firsts, some_centres in zip(firsts.split(32, 1), centres.split(32, 1), strict=True):
         first, centre = (pair[..., None, None].unbind(2) for pair in (some_firsts, some_centres))
         rows, columns = first[0] + window[:, None], first[1] + window
-        grids = _grid(pictures, *_refracted(rows, columns, *centre, radius, eta=0.2 * severity + 1))
-        places = (rows.long() * width + columns.long()).flatten(2)[:, :, None].expand(-1, -1, pixels.shape[1], -1)
+        grids = sampling_grid(pictures, *_refracted(rows, columns, *centre, radius, eta=0.2 * severity + 1))
+        places = (rows.long() * width + columns.long()).flatten(2)[:, :, None].expand(-1, -1, values.shape[1], -1)
         for grid, place in zip(grids.unbind(1), places.unbind(1), strict=True):
-            pixels.scatter_(2, place, grid_sample(light, grid, align_corners=False).flatten(2))
+            values.scatter_(2, place, grid_sample(light, grid, align_corners=False).flatten(2))
     return (light - 1).clamp(-1, 1)
 
 
@@ -66,14 +67,14 @@ def water_drop(pictures, severity=5, seed=0):
     height, width = pictures.shape[-2:]
     side = min(height, width)
     drawn = each(pictures, seed, lambda picture, draw: torch.rand(4, generator=draw))[..., None, None]
-    rows, columns = _pixels(pictures)
+    rows, columns = pixels(pictures)
     down, across = rows - (0.25 + 0.5 * drawn[:, 0]) * height, columns - (0.25 + 0.5 * drawn[:, 1]) * width
     wavelength, phase = (0.05 + 0.15 * drawn[:, 2]) * side, 2 * math.pi * drawn[:, 3]
 
     distance = torch.hypot(down, across)
     wave = 0.025 * severity * wavelength * torch.sin(2 * math.pi * distance / wavelength - phase)
     wave = torch.where(distance <= side // 2, wave / distance.clamp(min=1e-6), 0)
-    return _at(pictures, rows + wave * down, columns + wave * across)
+    return looked_up(pictures, rows + wave * down, columns + wave * across)
 
 
 def ripple(pictures, severity=5, seed=0):
@@ -85,8 +86,8 @@ def ripple(pictures, severity=5, seed=0):
     def shifted(place, wavelength, phase):
         return place + 0.0025 * severity * side * torch.sin(2 * math.pi * place / wavelength + phase)
 
-    rows, columns = _pixels(pictures)
-    return _at(
+    rows, columns = pixels(pictures)
+    return looked_up(
         pictures, shifted(rows, wavelengths[:, 0], phases[:, 0]), shifted(columns, wavelengths[:, 1], phases[:, 1])
     )
 
@@ -108,8 +109,8 @@ def quadrilateral_no_bars(pictures, severity=5, seed=0):
     # by top or bottom, left or right, x or y
     shifts = (severity / 30 * (2 * drawn - 1))[..., None, None]
     x, y = _shares(pictures)
-    top, bottom = (torch.lerp(shifts[:, end, 0], shifts[:, end, 1], x[:, None]) for end in (0, 1))
-    shift_x, shift_y = torch.lerp(top, bottom, y[:, None]).unbind(1)
+    top, bottom = (torch.lerp(shifts[:, end, 0], shifts[:, end, 1], x) for end in (0, 1))
+    shift_x, shift_y = torch.lerp(top, bottom, y).unbind(1)
     return _without_bars(pictures, x + shift_x, y + shift_y)
 
 
@@ -118,8 +119,8 @@ def scatter(pictures, severity=5, seed=0):
     height, width = pictures.shape[-2:]
     drawn = each(pictures, seed, lambda picture, draw: torch.rand(2, height, width, generator=draw))
     down, across = (0.01 * severity * min(height, width) * (2 * drawn - 1)).unbind(1)
-    rows, columns = _pixels(pictures)
-    return _at(pictures, (rows + down).clamp(0, height - 1), (columns + across).clamp(0, width - 1))
+    rows, columns = pixels(pictures)
+    return looked_up(pictures, (rows + down).clamp(0, height - 1), (columns + across).clamp(0, width - 1))
 
 
 def chromatic_abberation(pictures, severity=5, seed=0):
@@ -146,7 +147,7 @@ def transverse_chromatic_abberation(pictures, severity=5, seed=0):
 
 def circular_motion_blur(pictures, severity=5, seed=0):
     """Average turns about the centre by up to 1.5 * severity degrees, the small ones most. Nothing is drawn."""
-    rows, columns = _pixels(pictures)
+    rows, columns = pixels(pictures)
     middle_row, middle_column = ((size - 1) / 2 for size in pictures.shape[-2:])
     down, across = rows - middle_row, columns - middle_column
     turns = torch.linspace(-1, 1, 21, dtype=torch.float64)
@@ -156,7 +157,7 @@ def circular_motion_blur(pictures, severity=5, seed=0):
     for angle, weight in zip((turns * math.radians(1.5 * severity)).tolist(), weights.tolist(), strict=True):
         cos, sin = math.cos(angle), math.sin(angle)
         row, column = middle_row + cos * down - sin * across, middle_column + sin * down + cos * across
-        grid = _grid(pictures, row, column).expand(len(pictures), -1, -1, -1)
+        grid = sampling_grid(pictures, row, column).expand(len(pictures), -1, -1, -1)
         turned = grid_sample(light, grid, mode="bicubic", padding_mode="border", align_corners=False)
         # black begins at the centres of the outermost pixels
         inside = ((row - middle_row).abs() <= middle_row) & ((column - middle_column).abs() <= middle_column)
@@ -164,36 +165,18 @@ def circular_motion_blur(pictures, severity=5, seed=0):
     return (out - 1).clamp(-1, 1)
 
 
-def _pixels(pictures):
-    """Rows (1, H, 1) and columns (1, 1, W), counted in pixels from 0."""
-    height, width = pictures.shape[-2:]
-    return torch.arange(height).to(pictures).view(1, -1, 1), torch.arange(width).to(pictures).view(1, 1, -1)
-
-
 def _shares(pictures):
-    """x (1, 1, W) and y (1, H, 1) of the pixels' centres, as shares of the sides."""
+    """x (1, W) and y (H, 1) of the pixels' centres, as shares of the sides."""
     height, width = pictures.shape[-2:]
-    rows, columns = _pixels(pictures)
+    rows, columns = pixels(pictures)
     return (columns + 0.5) / width, (rows + 0.5) / height
-
-
-def _at(pictures, rows, columns, padding_mode="zeros"):
-    """The pictures at rows and columns that broadcast to (B, h, w), in pixels: bilinear, and black outside."""
-    grid = _grid(pictures, rows, columns).expand(len(pictures), -1, -1, -1)
-    return (grid_sample(pictures + 1, grid, padding_mode=padding_mode, align_corners=False) - 1).clamp(-1, 1)
-
-
-def _grid(pictures, rows, columns):
-    """Rows and columns in pixels, as grid_sample counts them: x first, from -1 to 1 across the picture."""
-    height, width = pictures.shape[-2:]
-    return torch.stack(torch.broadcast_tensors((2 * columns + 1) / width, (2 * rows + 1) / height), -1) - 1
 
 
 def _without_bars(pictures, x, y):
     """The pictures at (x, y), shares of the sides; where these are outside, the picture as it was."""
     height, width = pictures.shape[-2:]
     inside = (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
-    seen = _at(pictures, y * height - 0.5, x * width - 0.5, padding_mode="border")
+    seen = looked_up(pictures, y * height - 0.5, x * width - 0.5, padding_mode="border")
     return torch.where(inside[:, None], seen, pictures)
 
 

@@ -37,59 +37,81 @@ def findings(measured, methods, families, references, inception, against, seed, 
     """
     places = {damage: place for each in families.values() for damage, place in each.items()}
     damages = sorted(places, key=places.get)
-    series, curves = {}, {}
-    for title, members in families_of(methods).items():
-        only = {setting for method in members for setting, _ in method.varied} == {"updates"}
-        (series if only else curves)[title] = members
-    names = {title: [method.name for method in members] for title, members in curves.items()}
-    serial = {method.name: dict(method.varied)["updates"] for members in series.values() for method in members}
-
+    curves, series = _curves_and_series(methods)
     gaussian, weights = Gaussian(references), resamples(int(measured["Damaged"].photos.max()) + 1, seed=seed)
     found = {name: statistics(each, weights, gaussian) for name, each in measured.items()}
-    calls = {name: each.calls.mean().item() for name, each in measured.items()}
-    fixed = {name: each for name, each in found.items() if name not in serial or name == against}
+    serial = {method.name for members in series.values() for method in members} - {against}
+    fixed = {name: each for name, each in found.items() if name not in serial}
+    names = {title: [method.name for method in members] for title, members in curves.items()}
     alone = [name for name in fixed if not any(name in members for members in names.values())]
     # of a family, what is shown is the most real one
     main = [*alone, *(best(members, found) for members in names.values())]
+    rivals = [title for title, members in curves.items() if isinstance(members[0], SDEdit)]
+    return [
+        *_single(measured, fixed, names, rivals, against, references),
+        *_times({method.name: measured[method.name] for method in beside}),
+        *_oracle(measured, alone, names, weights, gaussian, inception),
+        *_series(found, series),
+        *_by_damage(measured, fixed, main, families, damages, gaussian, references),
+        *_pictures(main, families, cell),
+        *_varied(curves, damages, cell),
+    ]
+
+
+def _curves_and_series(methods):
+    """The families of methods that vary anything, and those that vary the number of updates alone."""
+    curves, series = {}, {}
+    for title, members in families_of(methods).items():
+        only = {setting for method in members for setting, _ in method.varied} == {"updates"}
+        (series if only else curves)[title] = members
+    return curves, series
+
+
+def _single(measured, fixed, names, rivals, against, references):
+    """What each method is by itself, of the statistics `fixed`; names: of the members of families."""
+    calls = {name: measured[name].calls.mean().item() for name in fixed}
+    return [
+        Heading("One setting, nothing chosen"),
+        Table(tables.overall(fixed, calls)),
+        Text(NOTES.format(resamples=RESAMPLES, same=SAME, references=len(references))),
+        *(Text(tables.matched(fixed, against, names[title], title)) for title in rivals),
+        Figure(tradeoff(fixed, names), TRADEOFF, "tradeoff.png"),
+        Text(f"Differences on the same photos, each method minus {against}:"),
+        Table(tables.differences(fixed, against)),
+    ]
+
+
+def _oracle(measured, alone, names, weights, gaussian, inception):
+    """The best of each family with more than KEPT results, beside the methods of none."""
     chosen = {name: measured[name] for name in alone if name not in ("Original", "Damaged")}
     for title, members in names.items():
         several = joined([measured[name] for name in members], 2)
         if (count := several.calls.shape[2]) > KEPT:
             chosen[f"{title}, best {KEPT} of {count}"] = best_of(several)
-    rivals = {title: names[title] for title, members in curves.items() if isinstance(members[0], SDEdit)}
-    some = {name: measured[name] for name in main if name != "Original"}
-    notes = NOTES.format(resamples=RESAMPLES, same=SAME, references=len(references))
-    least = PER_FEATURE * references.shape[1]
+    table = tables.as_in_paper({"Inputs": measured["Damaged"], **chosen}, weights, gaussian, inception)
+    return [Heading("With the paper's oracle"), Text(ORACLE.format(kept=KEPT)), Table(table)]
 
+
+def _by_damage(measured, fixed, main, families, damages, gaussian, references):
+    """All methods by family of damages, and the main ones damage by damage."""
+    some = {name: measured[name] for name in main if name != "Original"}
+    gained = f"{MEASURES['psnr_to_clean'][0]}, gained."
     return [
-        Heading("One setting, nothing chosen"),
-        Table(tables.overall(fixed, calls)),
-        Text(notes),
-        *(Text(tables.matched(found, against, members, title)) for title, members in rivals.items()),
-        Figure(tradeoff(fixed, names), TRADEOFF, "tradeoff.png"),
-        Text(f"Differences on the same photos, each method minus {against}:"),
-        Table(tables.differences(fixed, against)),
-        *_times({method.name: measured[method.name] for method in beside}),
-        Heading("With the paper's oracle"),
-        Text(ORACLE.format(kept=KEPT)),
-        Table(tables.as_in_paper({"Inputs": measured["Damaged"], **chosen}, weights, gaussian, inception)),
-        *_series(found, series),
         Heading("Damage by damage"),
-        Text(FEW.format(least=least)),
+        Text(FEW.format(least=PER_FEATURE * references.shape[1])),
         Table(tables.by_family({name: measured[name] for name in fixed}, families, gaussian)),
         Text("Means for each damage:"),
         Table(tables.by_damage(some, damages)),
-        Figure(
-            bars(some, damages, "psnr_to_clean", "Damaged"), f"{MEASURES['psnr_to_clean'][0]}, gained.", "gains.png"
-        ),
+        Figure(bars(some, damages, "psnr_to_clean", "Damaged"), gained, "gains.png"),
         Figure(bars(some, damages, "features_to_clean"), "How far from the clean photo in features.", "features.png"),
-        Heading("Pictures"),
-        *(
-            Grid(main, [(damage, [cell(name, damage) for name in main]) for damage in each], f"Of the family {name}.")
-            for name, each in families.items()
-        ),
-        *_varied(curves, damages, cell),
     ]
+
+
+def _pictures(main, families, cell):
+    yield Heading("Pictures")
+    for family, damages in families.items():
+        rows = [(damage, [cell(name, damage) for name in main]) for damage in damages]
+        yield Grid(main, rows, f"Of the family {family}.")
 
 
 def _times(measured):

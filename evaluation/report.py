@@ -80,15 +80,13 @@ figcaption { color: var(--quiet) }
 
 
 @dataclass(frozen=True)
-class Heading:
-    text: str
-    kind = "heading"
-
-
-@dataclass(frozen=True)
 class Text:
     text: str
     kind = "text"
+
+
+class Heading(Text):
+    kind = "heading"
 
 
 @dataclass(frozen=True)
@@ -110,17 +108,18 @@ class Figure:
 
     @property
     def svg(self):
-        file = io.StringIO()
         # the same report has the same bytes
         with rc_context({"svg.hashsalt": self.name}):
-            self.figure.savefig(file, format="svg", metadata={"Date": None})
-        text = file.getvalue()
+            text = self._saved(format="svg", metadata={"Date": None}).decode()
         return text[text.index("<svg") :]
 
     @property
     def png(self):
+        return self._saved(format="png", dpi=110)
+
+    def _saved(self, **how):
         file = io.BytesIO()
-        self.figure.savefig(file, format="png", dpi=110)
+        self.figure.savefig(file, **how)
         return file.getvalue()
 
 

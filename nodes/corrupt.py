@@ -1,5 +1,7 @@
 """Corrupt Image: the 47 corruptions of the paper, to see what a restoration is up against."""
 
+from functools import partial
+
 import comfy.utils
 import torch
 from comfy_api.latest import io
@@ -20,12 +22,12 @@ IN_PLACES = (
 )
 
 
-def corrupted(image, name, severity, seed):
-    """(corrupted, mask): IMAGE (1, H, W, 3) after the corruption, and (1, H, W), 1 where it changed."""
-    changed = (corrupt(2 * image.movedim(-1, 1) - 1, name, severity, seed).movedim(1, -1) + 1) / 2
+def damaged(image, damage, everywhere):
+    """(damaged, mask): IMAGE (1, H, W, 3) after damage(pictures), and (1, H, W), 1 where it changed, or everywhere."""
+    changed = (damage(2 * image.movedim(-1, 1) - 1).movedim(1, -1) + 1) / 2
     # the library's pictures are of 256 levels
     hit = ((255 * changed).round() != (255 * image).round()).any(-1).float()
-    return changed, hit if name in IN_PLACES else torch.ones_like(hit)
+    return changed, torch.ones_like(hit) if everywhere else hit
 
 
 class CorruptImage(sockets.Node):
@@ -83,7 +85,8 @@ class CorruptImage(sockets.Node):
         image = checked_image(image)
         progress, made = comfy.utils.ProgressBar(len(image)), []
         for i, picture in enumerate(image):
-            made.append(corrupted(picture[None], corruption, severity, seed + i))
+            damage = partial(corrupt, name=corruption, severity=severity, seed=seed + i)
+            made.append(damaged(picture[None], damage, corruption not in IN_PLACES))
             progress.update(1)
         pictures, masks = zip(*made, strict=True)
         return io.NodeOutput(torch.cat(pictures), torch.cat(masks))

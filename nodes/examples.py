@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..corruptions.damages import contrast, gaussian_noise, mask_blocks, mask_pixels
 from . import sockets
+from .corrupt import damaged
 from .sockets import check_choice
 
 FOLDER = Path(__file__).parent / "examples"
@@ -28,14 +29,6 @@ EVERYWHERE = ("heavy noise", "low contrast")
 def pictures():
     """The names of the pictures, a class and a number each."""
     return sorted(path.stem for path in FOLDER.glob("*.png"))
-
-
-def damaged(original, damage, seed):
-    """(damaged, mask): a picture (1, H, W, 3) in [0, 1] after the damage, and (1, H, W), 1 where it was damaged."""
-    picture = 2 * original.movedim(-1, 1) - 1
-    changed = DAMAGES[damage](picture, seed=seed)
-    hit = (changed != picture).any(1).float()
-    return (changed.movedim(1, -1) + 1) / 2, torch.ones_like(hit) if damage in EVERYWHERE else hit
 
 
 class ExamplePicture(sockets.Node):
@@ -88,5 +81,5 @@ class ExamplePicture(sockets.Node):
         check_choice("damage", damage, DAMAGES)
         with Image.open(FOLDER / f"{picture}.png") as image:
             original = torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32))[None] / 255
-        changed, mask = damaged(original, damage, seed)
+        changed, mask = damaged(original, partial(DAMAGES[damage], seed=seed), damage in EVERYWHERE)
         return io.NodeOutput(changed, original, mask)

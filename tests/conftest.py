@@ -31,6 +31,17 @@ def command():
     return invoked
 
 
+@pytest.fixture
+def without_library(monkeypatch):
+    """Where the library of the ImageNet-C family is not installed."""
+    from confident_ode.corruptions import imagenet_c
+
+    def missing(name):
+        raise imagenet_c.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(imagenet_c.metadata, "version", missing)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """Pictures and networks this small are slower on many threads, by far on a busy machine."""

@@ -1,10 +1,13 @@
 import csv
 import io
+import os
 import re
+import signal
 from importlib import util
 from importlib.metadata import version
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from confident_ode.cli import bench as bench_module
@@ -92,13 +95,6 @@ class Means(torch.nn.Module):
 def quick(undrawn, monkeypatch):
     """Nor does the flower classifier look."""
     monkeypatch.setattr(benchmark, "load_classifier", lambda device: Means())
-
-
-@pytest.fixture
-def without_library(monkeypatch):
-    """Where the library of the ImageNet-C family is not installed."""
-    monkeypatch.setattr(catalogue, "installed", lambda: False)
-    monkeypatch.setattr("confident_ode.corruptions.imagenet_c.installed", lambda: False)
 
 
 def write_photo(path, seed):
@@ -513,24 +509,38 @@ def test_automatic_is_left_out_where_there_is_no_calibration(quick, bench, tmp_p
     ]
 
 
-def test_over_a_ray_cluster_it_is_the_same(undrawn, bench, tmp_path, monkeypatch):
+def test_over_a_ray_cluster_whose_process_is_killed_it_is_the_same(undrawn, bench, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray", reason='no ray (pip install "confident-ode[ray]")')
     # with as many threads as here it is the same to the last bit
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    local, spread = tmp_path / "local", tmp_path / "ray"
-    assert bench(output=local).exit_code == 0
+    # long enough for most of it to be left when the first batch comes
+    local, spread, slow = tmp_path / "local", tmp_path / "ray", QUICK.replace("steps = 1", "steps = 40")
+    assert bench(output=local, methods=slow).exit_code == 0
+    own, seen = benchmark.write, []
 
     def not_here(self, task):
         raise AssertionError("a batch was restored in this process")
 
+    def killing(path, content):
+        own(path, content)
+        if not path.name.startswith("input_"):
+            working = [each.pid for each in psutil.Process().children(True) if "RayWorker" in "".join(each.cmdline())]
+            if not seen:
+                os.kill(working[0], signal.SIGKILL)
+            seen.append(working)
+
     monkeypatch.setattr(benchmark.Restorer, "__call__", not_here)
+    monkeypatch.setattr(benchmark, "write", killing)
     # one worker: most of the time goes into what it imports
     ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
-        result = bench("--engine", "ray", output=spread)
+        result = bench("--engine", "ray", output=spread, methods=slow)
     finally:
         ray.shutdown()
     assert result.exit_code == 0, result.stderr
+    assert len(seen) == OF_CODE + OF_SDEDIT
+    assert seen[-1]
+    assert not {*seen[0]} & {*seen[-1]}
     assert (spread / "results.csv").read_bytes() == (local / "results.csv").read_bytes()
 
 

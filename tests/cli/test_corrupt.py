@@ -1,8 +1,5 @@
-from importlib import metadata
-
 import numpy as np
 import pytest
-from confident_ode.corruptions import imagenet_c
 from confident_ode.corruptions.catalogue import CORRUPTIONS, FAMILIES, LOOKS
 from PIL import Image
 
@@ -15,14 +12,6 @@ def corrupt(command, tmp_path):
         return command("corrupt", *arguments, "-o", output)
 
     return run
-
-
-@pytest.fixture
-def without_library(monkeypatch):
-    def missing(name):
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(imagenet_c.metadata, "version", missing)
 
 
 def names(folder):

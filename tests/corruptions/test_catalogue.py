@@ -1,11 +1,11 @@
 import pickle
 import warnings
-from importlib import metadata, util
+from importlib import util
 
 import numpy as np
 import pytest
 import torch
-from confident_ode.corruptions import damages, imagenet_c
+from confident_ode.corruptions import damages, fields, imagenet_c, warps
 from confident_ode.corruptions.catalogue import CORRUPTIONS, FAMILIES, LOOKS, MORE, available, checked, corrupt
 from confident_ode.corruptions.imagenet_c import IN_PIXELS
 from torch.nn.functional import interpolate
@@ -34,8 +34,10 @@ NOT_DRAWN = (
     "circular_motion_blur",
 )
 EVERY = [*CORRUPTIONS, *MORE]
-LIBRARY_LOADS = util.find_spec("imagecorruptions") is not None
-needs_library = pytest.mark.skipif(not LIBRARY_LOADS, reason="no imagecorruptions-imaug (pip install it)")
+OWN = [name for name in EVERY if name not in FAMILIES["imagenet-c"]]
+needs_library = pytest.mark.skipif(
+    util.find_spec("imagecorruptions") is None, reason="no imagecorruptions-imaug (pip install it)"
+)
 THAT_RUN = [pytest.param(name, marks=[needs_library] if name in FAMILIES["imagenet-c"] else []) for name in EVERY]
 
 
@@ -47,13 +49,6 @@ def smooth(batch=1, height=40, width=56):
 
 def eight_bits(pictures):
     return ((pictures + 1) * 127.5).round() / 127.5 - 1
-
-
-def without_library(monkeypatch):
-    def missing(name):
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(imagenet_c.metadata, "version", missing)
 
 
 def psnr(a, b):
@@ -81,12 +76,13 @@ def test_pictures_in_pictures_out(name):
     before, numpys, torchs = pictures.clone(), np.random.get_state()[1].copy(), torch.get_rng_state()
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        weak, strong = (corrupt(pictures, name, severity, 3) for severity in (1, 5))
+        weak, strong = corrupt(pictures, name, 1, 3), corrupt(pictures.double(), name, 5, 3)
+    assert (weak.dtype, strong.dtype) == (torch.float32, torch.float64)
     for damaged in (weak, strong):
-        assert (damaged.shape, damaged.dtype) == (pictures.shape, pictures.dtype)
+        assert damaged.shape == pictures.shape
         assert damaged.abs().max() <= 1
         assert (damaged - pictures).abs().mean() > 1e-3
-    assert not torch.equal(weak, strong)
+    assert (weak - strong).abs().mean() > 1e-3
     assert torch.equal(pictures, before)
     assert (np.random.get_state()[1] == numpys).all()
     assert torch.equal(torch.get_rng_state(), torchs)
@@ -102,22 +98,35 @@ def test_a_seed_is_a_damage_and_a_batch_is_a_loop_with_the_next_seeds(name):
         torch.testing.assert_close(corrupt(pictures[i : i + 1], name, 5, 7 + i), together[i : i + 1], rtol=0, atol=1e-6)
     others = [torch.equal(corrupt(pictures, name, 5, seed), together) for seed in (8, 9, 10)]
     assert all(others) == (name in NOT_DRAWN)
-    corrupt(pictures[:1], name, 5, 2**64 - 1)
+    assert corrupt(pictures[:1], name, 5, 2**64 - 1).abs().max() <= 1
 
 
 @pytest.mark.parametrize("name", [each for each in THAT_RUN if each.values != ("frost",)])
-def test_the_highest_severity_damages_more_than_the_lowest(name):
-    """Of saturate than the middle one: 1 and 2 take colour away. frost dims the picture by what it adds to it."""
-    pictures = smooth(3)
-    weak, strong = ((corrupt(pictures, name, s) - pictures).abs().mean() for s in (3 if name == "saturate" else 1, 5))
-    assert weak < strong
+def test_a_higher_severity_damages_more(name):
+    """Of the library the highest than the lowest, of saturate than the middle: 1 and 2 take colour away. frost dims."""
+    severities = (1, 2, 3, 4, 5) if name in OWN else (3, 5) if name == "saturate" else (1, 5)
+    pictures = smooth(6 if name in OWN else 3)
+    distances = [(corrupt(pictures, name, severity) - pictures).square().mean().item() for severity in severities]
+    assert distances == sorted(set(distances))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_all_is_computed_on_the_pictures_device(name, monkeypatch):
+    """What stayed on the CPU cannot be mixed with the meta device, where sampling itself is slow."""
+    for module in (fields, warps):
+        monkeypatch.setattr(
+            module, "grid_sample", lambda light, grid, **_: light.mean() + grid[:, None, ..., 0].expand(-1, 3, -1, -1)
+        )
+    assert corrupt(torch.zeros(2, 3, 66, 72, device="meta"), name).device.type == "meta"
 
 
 @pytest.mark.parametrize("name", THAT_RUN)
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (11, 40)])
 def test_any_size_and_every_function_can_be_sent_to_a_worker(name, height, width):
     function = pickle.loads(pickle.dumps(checked(name)))
-    assert function(smooth(1, height, width)).shape == (1, 3, height, width)
+    damaged = function(smooth(1, height, width).sign())
+    assert damaged.shape == (1, 3, height, width)
+    assert damaged.abs().max() <= 1
 
 
 @needs_library
@@ -204,16 +213,18 @@ def test_one_colour_or_a_colour_each():
     assert colours["masking_random_color_random"] > 1000
 
 
-def test_what_runs_without_the_library(monkeypatch):
-    if LIBRARY_LOADS:
-        assert available() == EVERY
-    without_library(monkeypatch)
-    assert available() == [name for name in EVERY if name not in FAMILIES["imagenet-c"]]
+@needs_library
+def test_with_the_library_all_run():
+    assert available() == EVERY
+
+
+def test_what_runs_without_the_library(without_library):
+    assert available() == OWN
     assert len(available()) == 28 + 2 + 2
     for run in (lambda: corrupt(smooth(), "snow"), lambda: CORRUPTIONS["snow"](smooth())):
         with pytest.raises(ValueError, match=r"^snow needs .*: pip install imagecorruptions-imaug\.$"):
             run()
-    corrupt(smooth(), "ripple")
+    assert corrupt(smooth(), "ripple").abs().max() <= 1
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,6 @@ FREE = {name: family for family in ("c-bar", "masks") for name in catalogue.FAMI
 
 
 @pytest.fixture
-def without_library(monkeypatch):
-    """Where the library of the ImageNet-C family is not installed."""
-    monkeypatch.setattr(catalogue, "installed", lambda: False)
-    monkeypatch.setattr("confident_ode.corruptions.imagenet_c.installed", lambda: False)
-
-
-@pytest.fixture
 def with_library(monkeypatch):
     monkeypatch.setattr(catalogue, "installed", lambda: True)
 

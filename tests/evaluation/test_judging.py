@@ -5,7 +5,6 @@ import torch
 from confident_ode.evaluation.classifier import Classifier, load_classifier
 from confident_ode.evaluation.judging import VIEWS, denoising, judge, judge_calls, nearest, view
 from confident_ode.evaluation.train_classifier import save
-from confident_ode.priors.loading import load
 from confident_ode.priors.photos import Photos
 from PIL import Image
 
@@ -21,11 +20,6 @@ def made(count, seed, side=32):
 def classifier():
     torch.manual_seed(0)
     return Classifier(["cat", "dog"], 16, (8, 8)).eval().requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
-def prior(prior_folder):
-    return load(prior_folder)
 
 
 def test_every_part_is_measured_and_calls_are_as_planned(prior, classifier):

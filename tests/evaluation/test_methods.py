@@ -8,20 +8,9 @@ from confident_ode.evaluation.presets import PRESETS
 from confident_ode.evaluation.restoring import plan, run
 from confident_ode.evaluation.settings import Settings
 from confident_ode.priors.calibration import Calibration
-from confident_ode.priors.loading import load
 from confident_ode.samplers.statistics import STATISTICS
 
 QUICK = {"steps": 3, "updates": 2, "blocks": 1}
-
-
-@pytest.fixture(scope="module")
-def prior(prior_folder):
-    return load(prior_folder)
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 @pytest.mark.parametrize("values", [QUICK, {"method": "sdedit", "steps": 4, "depth": 0.3}], ids=["CODE", "SDEdit"])

@@ -76,16 +76,6 @@ def checkout(tmp_path):
     return write_checkout(tmp_path / "CODE")
 
 
-@pytest.fixture(scope="module")
-def prior(prior_folder):
-    return load(prior_folder)
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
-
-
 def test_it_restores_with_what_the_file_says_and_nothing_of_it_stays_imported(checkout, prior, pictures):
     names = ("code", "tqdm", "wandb", "omegaconf", "torchvision", "torch.utils.tensorboard")
     before = [sys.modules.get(name) for name in names]

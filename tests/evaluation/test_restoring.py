@@ -17,21 +17,11 @@ from prior.tiny import write_prior
 QUICK = Settings(steps=5, updates=6, blocks=2)
 
 
-@pytest.fixture(scope="module")
-def prior(prior_folder):
-    return load(prior_folder)
-
-
 @pytest.fixture(autouse=True)
 def fewer_updates(monkeypatch):
     """ODEdit's hundreds take long."""
     for damage, updates in (("light", 4), ("medium", 6)):
         monkeypatch.setitem(ODEDIT_UPDATES, damage, updates)
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 @pytest.mark.parametrize(
