@@ -29,7 +29,7 @@ def update(guided, samples, sigma, callback, *, seeds, drawn=0, clip=None, **set
                 sigmas,
                 extra_args,
                 callback,
-                noise_sampler=lambda x, k: noise(x, drawn + k),
+                noise_sampler=noise.shifted(drawn),
                 clip=made["clip"],
                 **settings,
             )

@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from . import fused
+
 ROOM = 256  # calls
 
 
@@ -72,23 +74,22 @@ class ConfidenceClip:
         if not eta >= 0:
             raise ValueError(f"The clip's eta is {eta:g}: take 0 or more, or no clip.")
         self.eta, self.low, self.high = eta, low, high
-        self.times, self.sigmas, self._shares = None, [], None
+        self.times, self.sigmas, self._counts = None, [], None
 
     def __call__(self, x, sigma):
-        inside = confidence_clip(x, sigma, self.eta, self.low, self.high)
-        moved = inside != x
-        self.times = moved.to(torch.int16) if self.times is None else self.times.add_(moved)
+        if self.times is None:
+            self.times = torch.zeros(x.shape, dtype=torch.int16, device=x.device)
         if len(self.sigmas) % ROOM == 0:
             # in one piece: a small tensor kept from each call would keep the memory between large ones from reuse
-            more = x.new_empty(ROOM, len(x), dtype=torch.float32)
-            self._shares = more if self._shares is None else torch.cat([self._shares, more])
-        self._shares[len(self.sigmas)] = moved.flatten(1).mean(1, dtype=torch.float32)
+            more = x.new_zeros(ROOM, len(x), dtype=torch.int32)
+            self._counts = more if self._counts is None else torch.cat([self._counts, more])
         self.sigmas.append(sigma)
-        return inside
+        call = len(self.sigmas) - 1
+        return fused.clip_step(x, self.low, self.high, self.eta * sigma, self.times, self._counts, call)
 
     @property
     def shares(self):
-        return None if self._shares is None else self._shares[: len(self.sigmas)]
+        return None if self.times is None else self._counts[: len(self.sigmas)] / self.times[0].numel()
 
     @property
     def clipped(self):

@@ -4,10 +4,9 @@ x: (B, C, H, W) in VE coordinates, sigma: (B,), x0-hat: like x. A network sees i
 and, where `dtype` is given, its own precision; the state keeps its own.
 """
 
-import math
-
 import torch
 
+from . import fused
 from .noise_levels import tau_of_sigma, ve_to_flow, ve_to_vp
 
 
@@ -88,19 +87,9 @@ def dynamic_thresholding(model, ratio=0.98, maximum=1.3, *, data_range=(-1.0, 1.
         raise ValueError("Dynamic thresholding takes a ratio above 0 and up to 1, and a maximum of at least 1.")
 
     def thresholded(x, sigma, **conditioning):
-        x0 = model(x, sigma, **conditioning)
-        k = per_item(_high_quantile(x0.abs().flatten(1), ratio).clamp(1, maximum), x0)
-        return (x0 / k).clamp(-1, 1)
+        return fused.threshold(model(x, sigma, **conditioning), ratio, maximum)
 
     return thresholded
-
-
-def _high_quantile(values, ratio):
-    """values.quantile(ratio, dim=1) for a ratio near 1, several times faster: only the largest values are sorted."""
-    place = ratio * (values.shape[1] - 1)
-    low = math.floor(place)
-    largest = values.topk(values.shape[1] - low, dim=1).values
-    return torch.lerp(largest[:, -1], largest[:, -2:][:, 0], place - low)
 
 
 def gaussian_denoiser(mean, variance):

@@ -5,8 +5,10 @@ import warnings
 
 import torch
 
+from . import fused
 from .checks import one_level_or_descending
 from .denoisers import per_item
+from .noise import SeededNoise
 from .ode import prepare, report, to_eps
 
 # what a step r means: the VP step e that it makes at a level of noise variance v = sigma_vp^2
@@ -55,6 +57,8 @@ def langevin(
     check_updates(s, step, updates, blocks, decay, temperature, mode)
     if advice := large_step(step, s, mode):
         warnings.warn(advice, stacklevel=2)
+    if isinstance(noise_sampler, SeededNoise):
+        noise_sampler.seeds(x)  # to the device before the loop
     drawn = calls = 0
     for block, noisy in enumerate(block_sizes(updates, blocks)):
         e = vp_step(step * decay**block, s, mode)
@@ -65,10 +69,11 @@ def langevin(
             report(callback, calls, x, s, denoised)
             gain = _snr_gain(to_eps(x, s, denoised), safe_vp_step(s) / e) if mode == "snr" else 1
             # x - e (1 + s^2) / s eps, in one operation
-            x = torch.lerp(x, denoised, share * gain)
             if k < noisy:
-                x = x + diffusion * gain**0.5 * noise_sampler(x, drawn)
+                x = fused.langevin_step(x, denoised, share, diffusion, gain, noise_sampler, drawn)
                 drawn += 1
+            else:
+                x = torch.lerp(x, denoised, share * gain)
             calls += 1
     return x
 

@@ -5,6 +5,7 @@ alone and in any batch, on every device, in any order, and there is no state to 
 normals to about 1e-6.
 """
 
+import copy
 import math
 
 import torch
@@ -45,28 +46,46 @@ def normals(count, steps, seeds, stream=0):
     return torch.stack(pairs, -1).flatten(2)[..., :count]
 
 
-def seeded_noise(seed, stream=0):
+class SeededNoise:
     """A noise_sampler(x, step) -> standard normals like x, the same for the same (seed, stream, step).
 
     seed: a 64-bit integer, item i of the batch then draws with seed + i, or a list with one seed for each item.
     stream: sets apart what is drawn for different purposes from one seed.
     """
-    cache = {}
 
-    def noise_sampler(x, step):
-        count = x[0].numel()
+    def __init__(self, seed, stream=0):
+        self.seed, self.stream, self.first, self._cache = seed, stream, 0, {}
+
+    def __call__(self, x, step):
+        count, step = x[0].numel(), self.first + step
         # a few hundred thousand numbers at a time, so that small pictures do not pay for many small operations
         length = max(1, CHUNK // (len(x) * count))
         place = (x.shape, x.device, step // length)
-        if cache.get("place") != place:
+        if self._cache.get("place") != place:
             first = step // length * length
             steps = torch.arange(first, first + length, device=x.device)
-            # non-blocking, as this falls between two network calls
-            seeds = torch.tensor(item_seeds(seed, len(x))).to(x.device, non_blocking=True)
-            cache.update(place=place, drawn=normals(count, steps, seeds, stream))
-        return cache["drawn"][step % length].view(x.shape).to(x.dtype)
+            self._cache.update(place=place, drawn=normals(count, steps, self.seeds(x), self.stream))
+        return self._cache["drawn"][step % length].view(x.shape).to(x.dtype)
 
-    return noise_sampler
+    def shifted(self, by):
+        """This noise from step `by` on, counted from 0."""
+        later = copy.copy(self)
+        later.first += by
+        return later
+
+    def seeds(self, x):
+        """The seed of each item of x, int64 on its device, to which they are copied once."""
+        place = (len(x), x.device)
+        if self._cache.get("seeded") != place:
+            # non-blocking, as this falls between two network calls
+            seeds = torch.tensor(item_seeds(self.seed, len(x))).to(x.device, non_blocking=True)
+            self._cache.update(seeded=place, seeds=seeds)
+        return self._cache["seeds"]
+
+
+def seeded_noise(seed, stream=0):
+    """`SeededNoise` of a seed, or of one for each item."""
+    return SeededNoise(seed, stream)
 
 
 def item_seeds(seed, batch):

@@ -10,6 +10,7 @@ import math
 
 import torch
 
+from . import fused
 from .checks import noise_path
 
 
@@ -20,6 +21,8 @@ def prepare(model, x, sigmas, extra_args=None, clip=None, check=noise_path):
     """
     levels = check(sigmas)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
+    if x.is_cuda:
+        fused.check(x.device)
     rows = sigmas.to(x, non_blocking=True)[:, None].repeat(1, len(x)).unbind()
     extra_args = extra_args or {}
     return x, levels, lambda x, i: model(x, rows[i], **extra_args), clip or (lambda x, sigma: x)
@@ -69,9 +72,10 @@ def heun(model, x, sigmas, extra_args=None, callback=None, disable=None, *, clip
         report(callback, i, x, s[i], denoised)
         if s[i + 1] == 0:
             return denoised
-        eps, h = to_eps(x, s[i], denoised), s[i + 1] - s[i]
-        y = clip(x + h * eps, s[i + 1])
-        x = x + h / 2 * (eps + to_eps(y, s[i + 1], denoise(y, i + 1)))
+        h = s[i + 1] - s[i]
+        y, eps = fused.ode_step(x, denoised, s[i], h)
+        y = clip(y, s[i + 1])
+        x = fused.heun_step(x, eps, y, denoise(y, i + 1), s[i + 1], h)
     return x
 
 
@@ -96,15 +100,12 @@ def ab2(
         report(callback, i, x, s[i], denoised)
         if s[i + 1] == 0:
             return denoised
-        eps, h = to_eps(x, s[i], denoised), s[i + 1] - s[i]
-        if last is not None:
-            x = x + h * eps + weight(s[i - 1], s[i], s[i + 1]) * (eps - last)
-        elif start == "heun":
-            y = clip(x + h * eps, s[i + 1])
-            x = x + h / 2 * (eps + to_eps(y, s[i + 1], denoise(y, i + 1)))
-        else:
-            x = x + h * eps
-        last = eps
+        h, w = s[i + 1] - s[i], weight(s[i - 1], s[i], s[i + 1]) if i else 0.0
+        y, eps = fused.ode_step(x, denoised, s[i], h, last, w)
+        if i == 0 and start == "heun":
+            y = clip(y, s[i + 1])
+            y = fused.heun_step(x, eps, y, denoise(y, i + 1), s[i + 1], h)
+        x, last = y, eps
     return x
 
 

@@ -81,7 +81,7 @@ def restore(
                 path,
                 extra_args,
                 _counting_on(callback, done),
-                noise_sampler=lambda x, k, drawn=drawn: noise_sampler(x, drawn + k),
+                noise_sampler=noise_sampler.shifted(drawn),
                 step=step * factor,
                 updates=updates,
                 blocks=blocks,

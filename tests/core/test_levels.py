@@ -9,7 +9,7 @@ from confident_ode.samplers import restore as module
 from confident_ode.samplers.clipping import ConfidenceClip
 from confident_ode.samplers.denoisers import CallCounter, dynamic_thresholding
 from confident_ode.samplers.langevin import langevin, large_step, safe_step, vp_step
-from confident_ode.samplers.noise import LANGEVIN, seeded_noise
+from confident_ode.samplers.noise import LANGEVIN, SeededNoise, seeded_noise
 from confident_ode.samplers.odedit import ODEDIT_UPDATES, odedit, odedit_calls, odedit_levels
 from confident_ode.samplers.restore import (
     STEP_SCALES,
@@ -97,14 +97,12 @@ def test_no_number_of_noise_serves_twice(monkeypatch):
     """The noise of the start and of all updates of all levels is independent."""
     numbers = []
 
-    def noting(seeds, stream):
-        def noise_sampler(x, k):
-            numbers.append((stream, k))
-            return seeded_noise(seeds, stream)(x, k)
+    class Noting(SeededNoise):
+        def __call__(self, x, k):
+            numbers.append((self.stream, self.first + k))
+            return super().__call__(x, k)
 
-        return noise_sampler
-
-    monkeypatch.setattr(module, "seeded_noise", noting)
+    monkeypatch.setattr(module, "seeded_noise", Noting)
     restore(TOY.model, damaged(), PATH, levels=PATH[[0, 3, 9]], **LANGEVIN_SETTINGS)
     assert len(set(numbers)) == len(numbers) == 1 + 3 * 6
 

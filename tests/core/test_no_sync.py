@@ -4,7 +4,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
-from confident_ode.samplers import denoisers, ode
+from confident_ode.samplers import denoisers, fused, ode
 from confident_ode.samplers.clipping import ConfidenceClip, observation_range, quantile_range
 from confident_ode.samplers.langevin import langevin, langevin_calls
 from confident_ode.samplers.noise import seeded_noise
@@ -165,6 +165,19 @@ def test_nothing_is_read_from_the_device(name):
 @pytest.mark.parametrize("name", RUNS)
 def test_no_copy_to_the_device_is_waited_for(name):
     watched_run(name, NoWaitingCopies(), "meta")
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_nor_with_the_kernels(name, monkeypatch):
+    """What is done on the host to launch them; on the meta device they have nothing to run on."""
+    pytest.importorskip("triton")
+    from confident_ode.samplers import kernels
+
+    launched = []
+    monkeypatch.setattr(kernels, "launch", lambda kernel, *_, **__: launched.append(kernel))
+    monkeypatch.setitem(fused.WORKING, torch.device("meta"), True)
+    watched_run(name, NoWaitingCopies(), "meta")
+    assert launched
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -125,6 +125,14 @@ def test_one_sampler_serves_states_of_different_shapes():
         assert torch.equal(sampler(x, 2), seeded_noise(3)(x, 2))
 
 
+def test_shifted_noise_is_that_of_later_steps():
+    x, noise = torch.empty(2, 1, 3, 3), seeded_noise(3)
+    later = noise.shifted(4)
+    assert torch.equal(later(x, 1), noise(x, 5))
+    assert torch.equal(later.shifted(2)(x, 1), noise(x, 7))
+    assert torch.equal(noise(x, 1), seeded_noise(3)(x, 1))
+
+
 def test_noise_takes_the_dtype_of_the_state():
     for dtype in (torch.float32, F64, torch.bfloat16):
         assert seeded_noise(0)(torch.empty(2, 1, 4, 4, dtype=dtype), 0).dtype == dtype
