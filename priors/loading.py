@@ -5,6 +5,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from ..samplers.denoisers import classifier_free_guidance, dynamic_thresholding, eps_denoiser, v_denoiser
 from ..samplers.noise_levels import NoiseLevels, cosine_betas, linear_betas, scaled_linear_betas
 from .calibration import Calibration, load_calibration
+from .graphs import Replayed
 
 HERE = Path(__file__).parent
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -59,11 +61,15 @@ class Prior:
 
         def network(x, t, **conditioning):
             # a network that also predicts a variance puts it in the channels behind
-            return self.network(x, t, **conditioning).sample[:, : self.channels]
+            return self._called(x, t, **conditioning).sample[:, : self.channels]
 
         denoiser = DENOISERS[self.prediction](network, self.levels, self.dtype)
         model = classifier_free_guidance(denoiser, guidance, {"class_labels": self.null})
         return dynamic_thresholding(model) if threshold else model
+
+    @cached_property
+    def _called(self):
+        return Replayed(self.network) if self.device.type == "cuda" else self.network
 
     def conditioning(self, label, batch):
         """The samplers' extra_args for `batch` pictures of class `label`: a name, an index, or None for no class."""
