@@ -2,7 +2,7 @@
 # make prior  train a prior on your photos   PHOTOS=folder [MINUTES=120] [OUT=out/training] [OPTIONS="--size 32"]
 # make report measure methods on photos damaged in the paper's 47 ways, and write a page   PHOTOS=folder [OUT=out/report] [OPTIONS="--count 14"]
 # make test   run the tests
-# make bench  how much time CODE takes beside its network
+# make bench  how fast CODE is beside its network, diffusers, KSampler and the authors' code   [OFFICIAL=checkout] [OPTIONS="--profile"]
 # make lint   what the tests' machine checks too
 
 PYTHON ?= python3
@@ -29,7 +29,7 @@ test: $(VENV)/ready
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/ready
-	$(BIN)/python tests/speed/bench.py
+	PYTHONPATH=tests $(BIN)/python -m speed.bench $(if $(OFFICIAL),--official "$(OFFICIAL)") $(OPTIONS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

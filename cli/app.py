@@ -134,6 +134,13 @@ def restore(
     decay: Annotated[
         float, look("What the step size is multiplied by after a block. Smaller keeps more of the photo (γ).")
     ] = DEFAULT.decay,
+    stop_at: Annotated[
+        float,
+        look(
+            "Updates of a photo stop once the noise that the model sees in it is no stronger than this: a likely photo "
+            "has about 1. Lower updates longer, and keeps less of the photo; 0 never stops."
+        ),
+    ] = DEFAULT.stop_at,
     temperature: Annotated[
         float, look("Chance in the updates. 1 gives texture and variety, 0 the smoothest picture (T).")
     ] = DEFAULT.temperature,
@@ -255,6 +262,13 @@ def restore(
         ),
     ] = DEFAULT.threshold_at,
     device: Annotated[str, numerics("auto, cpu or cuda. auto takes a GPU where there is one.")] = "auto",
+    precision: Annotated[
+        str,
+        numerics(
+            "Of the network: fp32; or bf16 or fp16, which are up to several times faster where the machine computes "
+            "with them, and hardly change a restored picture."
+        ),
+    ] = "fp32",
 ):
     """Restore damaged photos: each gives a picture, a sheet to compare, and a report in JSON."""
     with one_sentence():
@@ -264,7 +278,7 @@ def restore(
         settings, chosen = settings_for(preset, values)
         from .photos import restore_photos
 
-        failed = restore_photos(photos, output, prior, settings, fit, device, max_side, film, heat, chosen)
+        failed = restore_photos(photos, output, prior, settings, fit, device, max_side, film, heat, chosen, precision)
     raise typer.Exit(2 if failed else 0)
 
 
@@ -326,8 +340,8 @@ def batch(
         settings, chosen = settings_for(options["preset"], given(context))
         from .batch import Restorer, restore_folder
 
-        prior, fit, max_side, device = (options[name] for name in ("prior", "fit", "max_side", "device"))
-        restorer = Restorer(prior, settings, fit, max_side, device, chosen)
+        prior, fit, max_side = (options[name] for name in ("prior", "fit", "max_side"))
+        restorer = Restorer(prior, settings, fit, max_side, options["device"], chosen, options["precision"])
         failed = restore_folder(folder, output, restorer, at_once, engine, address)
     raise typer.Exit(2 if failed else 0)
 
@@ -378,7 +392,7 @@ def knobs(
     ] = "0.2,0.4,0.6",
     step_sizes: Annotated[
         str, look("The columns: step sizes with commas between. Larger moves further from the photo.")
-    ] = "5e-4,2e-3,8e-3",
+    ] = "5e-3,2e-2,8e-2",
     depth: of_restore.depth = str(DEFAULT.depth),
     step_size: of_restore.step_size = DEFAULT.step_size,
     levels: of_restore.levels = DEFAULT.levels,
@@ -388,6 +402,7 @@ def knobs(
     updates: of_restore.updates = DEFAULT.updates,
     blocks: of_restore.blocks = DEFAULT.blocks,
     decay: of_restore.decay = DEFAULT.decay,
+    stop_at: of_restore.stop_at = DEFAULT.stop_at,
     temperature: of_restore.temperature = DEFAULT.temperature,
     eta: of_restore.eta = DEFAULT.eta,
     clip: of_restore.clip = DEFAULT.clip,

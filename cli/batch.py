@@ -30,7 +30,10 @@ FAILURES = (ValueError, OSError, torch.cuda.OutOfMemoryError)
 
 @dataclass(frozen=True)
 class Restorer:
-    """What restores picture files. name: of the prior. how, most: see `fit`. given: see `photos.restore_photos`."""
+    """What restores picture files. name, device, precision: of the prior, see `load`. how, most: see `fit`.
+
+    given: see `photos.restore_photos`.
+    """
 
     name: str
     settings: Settings
@@ -38,12 +41,11 @@ class Restorer:
     most: int
     device: str
     given: dict | None
+    precision: str = "fp32"
 
     @cached_property
     def prior(self):
-        return load(
-            self.name, ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-        )
+        return load(self.name, self.device, self.precision)
 
     def __reduce__(self):
         """Another process loads the prior itself."""

@@ -1,6 +1,5 @@
 """Calibrating a prior for the automatic mode."""
 
-import torch
 from rich.console import Console
 
 from ..evaluation.calibrating import calibrate, calibrate_calls
@@ -16,12 +15,9 @@ from .progress import call_progress
 
 def calibrate_prior(prior, photos, folder, classifier, read_from, restored, seed, device, precision):
     """Calibrate a prior, print what was found, and write it to `folder`, or beside the prior if that is None."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = load(prior, device)
-    loaded.network.to(memory_format=torch.channels_last)
     autocast = mixed_precision(loaded.device, precision)
-    judge_of = load_classifier(classifier, device) if classifier else load_classifier(device=device)
+    judge_of = load_classifier(classifier, loaded.device) if classifier else load_classifier(device=loaded.device)
     known = read_photos(photos, loaded.size, "train", say)
     folder = folder or find(prior, "*.safetensors")
     make_folder(folder)

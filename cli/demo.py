@@ -48,7 +48,7 @@ def demo(image, label, settings_file, folder):
     is the built-in one. Raises ValueError or OSError with one sentence.
     """
     config = read_settings(settings_file)
-    prior = load(config["prior"], "cuda" if torch.cuda.is_available() else "cpu")
+    prior = load(config["prior"], "auto")
     photo = built_in_photo() if image is None else read(image)
     label = label or (config.get("label") if image is None else None)
     original, _ = fit(photo, prior.size, channels=prior.channels)

@@ -3,7 +3,6 @@
 import json
 import sys
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -24,8 +23,6 @@ def judge_prior(prior, photos, folder, val, classifier, samples, guidance, steps
     if val is None and not has_split(photos, "val"):
         raise ValueError("Judging needs photos that were not trained on too: give their folder with --val.")
     judge_of = load_classifier(classifier) if classifier else load_classifier()
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = load(prior, device)
     known = read_photos(photos, loaded.size, "train", say)
     held_out = read_photos(val, loaded.size, skip=say) if val else read_photos(photos, loaded.size, "val", say)

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import torch
 from rich.console import Console
 
 from ..evaluation import automatic
@@ -34,8 +33,6 @@ def draw_knobs(
     that are not to be chosen. Raises ValueError or OSError, before anything is restored, where something is wrong.
     """
     depths, step_sizes = values_of(depths, "depths", depth_as_said), values_of(step_sizes, "step sizes")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     prior = load(prior, device)
     picture, _ = fit(read(photo), prior.size, how, prior.channels, most)
     if given is not None:

@@ -36,12 +36,13 @@ def restore_photos(
     film=False,
     heat=False,
     given=None,
+    precision="fp32",
 ):
     """Restore picture files into `folder`; the number of those that failed, each named in a sentence on stderr.
 
-    prior: a name, folder or hub id. how, most: see `fit`. film, heat: whether to draw one. given: a dictionary, for the
-    automatic mode, of settings that are not to be chosen. Raises ValueError or OSError, before any picture, where
-    anything else is wrong.
+    prior, device, precision: see `load`. how, most: see `fit`. film, heat: whether to draw one. given: a dictionary,
+    for the automatic mode, of settings that are not to be chosen. Raises ValueError or OSError, before any picture,
+    where anything else is wrong.
     """
     if (film or heat) and settings.method == "official":
         option = "--film" if film else "--heat"
@@ -49,9 +50,7 @@ def restore_photos(
     if heat and not settings.clipped:
         raise ValueError("Without a clip there is no heat to draw: leave --heat out, or clip.")
     check_fit(how)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    prior = load(prior, device)
+    prior = load(prior, device, precision)
     planned, most_calls = planned_for(prior, settings, how, most, given)
     make_folder(folder)
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -139,6 +138,7 @@ def restore_photo(
         "heat": warm if heat else None,
         "prior": prior.name,
         "device": str(prior.device),
+        "precision": str(prior.dtype).removeprefix("torch."),
         "automatic": seen or None,
         "settings": settings.used(),
         "timestep": planned.timestep,

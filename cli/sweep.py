@@ -41,9 +41,8 @@ def sweep(photos, vary, settings_file, folder):
     name, values = parsed(vary)
     base = {**config.get("code", {}), "seed": config.get("seed", 0)}
     settings = [settings_with(name, value, base) for value in values]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    one = None if name == "prior" else load(config["prior"], device)
-    priors = [one or load(value, device) for value in values]
+    one = None if name == "prior" else load(config["prior"], "auto")
+    priors = [one or load(value, "auto") for value in values]
     ways = [run_chosen if (name, value) == ("preset", AUTO) else run_one for value in values]
     calls = [
         most_calls(prior, each) if way is run_chosen else plan(prior, each).calls

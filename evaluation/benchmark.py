@@ -96,10 +96,7 @@ class Restorer:
 
     @cached_property
     def prior(self):
-        device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-        prior = load(self.name, device)
-        prior.network.to(memory_format=torch.channels_last)
-        return prior
+        return load(self.name, self.device)
 
     @cached_property
     def classifier(self):

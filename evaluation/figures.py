@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from .benchmark import COLUMNS, MEASURES, interval
 
 COLOURS = colormaps["tab10"].colors
+MARKERS = "sDv^P*X<>hdp"
 DRAWN = 100  # resamples that a band is made of
 
 
@@ -25,12 +26,11 @@ def tradeoff(found, families):
         if len(names) > 2:
             _regression(axes, x, y, colour)
     alone = [name for name in found if not any(name in names for names in families.values())]
-    markers = "sDv^P*X<>hdp"
     for i, name in enumerate(alone):
         (x, *around), (y, *above) = (interval(found[name][key]) for key in ("l2_to_input", "fd"))
         bars = {"xerr": [[x - around[0]], [around[1] - x]], "yerr": [[y - above[0]], [above[1] - y]]}
         grey = str(0.55 * i / len(alone))
-        axes.errorbar(x, y, **bars, fmt=markers[i % len(markers)], ms=5, capsize=2, lw=0.6, color=grey, label=name)
+        axes.errorbar(x, y, **bars, fmt=MARKERS[i % len(MARKERS)], ms=5, capsize=2, lw=0.6, color=grey, label=name)
     axes.set(xlabel="L2 to the input (smaller is more faithful)", ylabel="FD-flowers (smaller is more real)")
     axes.legend(fontsize="x-small", ncols=2)
     return figure
@@ -47,6 +47,27 @@ def _regression(axes, x, y, colour):
     spread = curves[1:].std(0)
     axes.plot(along, curves[0], color=colour, lw=1.2)
     axes.fill_between(along, curves[0] - spread, curves[0] + spread, color=colour, alpha=0.15, lw=0)
+
+
+def over_calls(found, calls, families):
+    """PSNR and FD-flowers over the network calls of {method: statistics}, families as lines and the others as marks.
+
+    calls: {method: mean}; methods without any are left out. families: {title: names}.
+    """
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    members = {name for names in families.values() for name in names}
+    groups = {**families, **{name: [name] for name in found if name not in members and calls[name]}}
+    for axes, key in zip(figure.subplots(1, 2), ("psnr_to_clean", "fd"), strict=True):
+        for i, (title, names) in enumerate(groups.items()):
+            names = sorted(names, key=calls.get)
+            middle, low, high = zip(*(interval(found[name][key]) for name in names), strict=True)
+            x, colour = [calls[name] for name in names], COLOURS[i % len(COLOURS)]
+            mark = "o-" if title in families else MARKERS[i % len(MARKERS)]
+            axes.plot(x, middle, mark, ms=4, color=colour, label=title)
+            axes.vlines(x, low, high, color=colour, lw=0.6)
+        axes.set(xscale="log", xlabel="network calls of a result", ylabel=COLUMNS[key][0])
+    figure.legend(*axes.get_legend_handles_labels(), fontsize="x-small", ncols=5, loc="outside lower center")
+    return figure
 
 
 def convergence(found, members, setting):

@@ -2,7 +2,7 @@
 
 from . import tables
 from .benchmark import KEPT, MEASURES, PER_FEATURE, RESAMPLES, SAME, best, best_of, joined, resamples, statistics
-from .figures import bars, convergence, tradeoff
+from .figures import bars, convergence, over_calls, tradeoff
 from .frechet import Gaussian
 from .methods import SDEdit, families_of
 from .report import Figure, Grid, Heading, Table, Text
@@ -52,6 +52,7 @@ def findings(measured, methods, families, references, inception, against, seed, 
         *_times({method.name: measured[method.name] for method in beside}),
         *_oracle(measured, alone, names, weights, gaussian, inception),
         *_series(found, series),
+        *_over_calls(measured, found, {**curves, **series}),
         *_by_damage(measured, fixed, main, families, damages, gaussian, references),
         *_pictures(main, families, cell),
         *_varied(curves, damages, cell),
@@ -131,6 +132,17 @@ def _series(found, series):
         text = f"{title}: convergence over the number of updates, the paper's Figure 6, with 95 % intervals."
         parts += [Figure(convergence(found, values, "updates"), text, f"updates-{i + 1}.png" if i else "updates.png")]
     return parts
+
+
+def _over_calls(measured, found, families):
+    """What more network calls bring, where methods differ in them."""
+    calls = {name: measured[name].calls.mean().item() for name in found}
+    names = {title: [method.name for method in members] for title, members in families.items()}
+    if len({*calls.values()} - {0}) < 2:
+        return
+    text = "PSNR and realism over the network calls of a result, with 95 % intervals."
+    yield Heading("Over network calls")
+    yield Figure(over_calls(found, calls, names), text, "calls.png")
 
 
 def _varied(curves, damages, cell, most=6):

@@ -12,7 +12,8 @@ def fingerprint(*facts):
     for fact in facts:
         if isinstance(fact, torch.Tensor):
             digest.update(f"{fact.dtype} {tuple(fact.shape)}".encode())
-            digest.update(fact.cpu().numpy().tobytes())
+            # as bytes, since numpy has no bfloat16
+            digest.update(fact.cpu().flatten().view(torch.uint8).numpy())
         else:
             digest.update(json.dumps(fact, sort_keys=True).encode())
     return digest.hexdigest()[:12]

@@ -16,7 +16,7 @@ from .restoring import encoder_of, plan, run
 from .settings import depth_of
 from .sheets import HEADING, INK, MARGIN, Cell, contact_sheet
 
-DEPTHS, STEP_SIZES = "0.2, 0.4, 0.6", "0.0005, 0.002, 0.008"
+DEPTHS, STEP_SIZES = "0.2, 0.4, 0.6", "0.005, 0.02, 0.08"
 MOST_VALUES = 8
 HALVINGS = 4
 COLOURS = ("#e0a030", "#c8553d", "#8a3b8f", "#3d4fa8", "#2b8a8a", "#4c8c2b", "#7a5c3e", "#555555")

@@ -130,6 +130,7 @@ def _plan_code(prior, settings):
         "decay": settings.decay,
         "temperature": settings.temperature,
         "mode": settings.step_mode,
+        "stop_at": settings.stop_at,
     }
     ways = {"solver": settings.solver, "levels": levels, "noiseless_last": settings.noiseless_last}
     return Plan(

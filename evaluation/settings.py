@@ -29,7 +29,7 @@ METHODS = {
         "threshold": False,
     },
     # for `official`, steps are the levels of the whole schedule, and depth is where to update
-    "official": {"depth": 1.0, "steps": 200, "step_size": 1e-5, "updates": 200, "eta": 1.7},
+    "official": {"depth": 1.0, "steps": 200, "step_size": 1e-5, "updates": 200, "blocks": 4, "eta": 1.7},
 }
 # what a method does not use
 UNUSED = {
@@ -38,6 +38,7 @@ UNUSED = {
         "updates",
         "blocks",
         "decay",
+        "stop_at",
         "noiseless_last",
         "start",
         "shallowest",
@@ -49,6 +50,7 @@ UNUSED = {
     "official": (
         "damage",
         "temperature",
+        "stop_at",
         "noiseless_last",
         "step_scale",
         "step_mode",
@@ -76,26 +78,27 @@ class Settings:
     The defaults are those of the method "code"; `of` takes those of the method that is asked for. depth: a fraction of
     the noise schedule, or "t=400", or "sigma=1.2". steps: ODE steps each way. levels, shallowest: at how many noise
     levels to update, from the depth to `shallowest`, which is given like it. step_size: the VP step if step_mode is
-    "absolute"; step_mode, step_scale: see `samplers.langevin` and `samplers.restore.STEP_SCALES`. start: what to decode
-    from, the state at the depth or at the end of the schedule, all of which the steps then lie on; None: the former,
-    but for the method "official" the latter where it clips. eta: standard deviations of the clip. clip_at,
+    "absolute"; step_mode, stop_at, step_scale: see `samplers.langevin` and `samplers.restore.STEP_SCALES`. start: what
+    to decode from, the state at the depth or at the end of the schedule, all of which the steps then lie on; None: the
+    former, but for the method "official" the latter where it clips. eta: standard deviations of the clip. clip_at,
     threshold_at: some of PARTS, see `parts_of`. clip_range: see `range_of`. damage: how many updates ODEdit makes.
     quirks: see `quirks_of`. sdedit_depth: like depth, None for the same.
     """
 
     method: str = "code"
     depth: float | str = 0.4
-    steps: int = 25
+    steps: int = 12
     spacing: str = "karras"
     solver: str = "ab2"
     levels: int = 1
     shallowest: float | str = 0.1
-    step_size: float = 2e-3
+    step_size: float = 2e-2
     step_mode: str = "absolute"
     step_scale: str = "none"
-    updates: int = 60
-    blocks: int = 4
+    updates: int = 16
+    blocks: int = 8
     decay: float = 0.8
+    stop_at: float = 1.1
     temperature: float = 1.0
     noiseless_last: bool = True
     start: str | None = None
@@ -125,7 +128,7 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
                 raise ValueError(f"{name} is {value!r}: take a whole number of at least {lowest}.")
-        for name in ("step_size", "decay", "temperature", "eta", "guidance"):
+        for name in ("step_size", "decay", "stop_at", "temperature", "eta", "guidance"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
                 raise ValueError(f"{name.replace('_', ' ')} is {value!r}: take a number that is not below 0.")

@@ -79,6 +79,7 @@ class LangevinUpdate(sockets.Node):
                     tooltip="Ends each block with one more update without noise: smoother, and one network call more "
                     "each. Off leaves the grain of the level.",
                 ),
+                sockets.stop_at(),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The moved latent, at the same noise level."),
@@ -107,13 +108,21 @@ class LangevinUpdate(sockets.Node):
         clip=None,
         mode="absolute",
         noiseless_last=True,
+        stop_at=0.0,
     ):
         sockets.check_choice("step mode", mode, core.STEP_MODES)
         if updates < 1:
             raise ValueError(f"With {updates} updates nothing would change: take 1 or more.")
         samples = samples_of(model, latent)
         sigma = ve_sigmas(model, sigmas, one_level_or_descending)[:1]
-        settings = {"updates": updates, "blocks": blocks, "decay": decay, "temperature": temperature, "mode": mode}
+        settings = {
+            "updates": updates,
+            "blocks": blocks,
+            "decay": decay,
+            "temperature": temperature,
+            "mode": mode,
+            "stop_at": stop_at,
+        }
         core.check_updates(sigma.item(), step_size, **settings)
         calls = core.langevin_calls(updates, blocks, noiseless_last)
         moved, used = update(
@@ -127,7 +136,7 @@ class LangevinUpdate(sockets.Node):
             noiseless_last=noiseless_last,
             **settings,
         )
-        report = f"{calls} network calls at sigma {sigma.item():.4g}."
+        report = f"{calls} network calls{' at most' * bool(stop_at)} at sigma {sigma.item():.4g}."
         if advice := core.large_step(step_size, sigma.item(), mode):
             report += f" {advice}"
         return io.NodeOutput({**latent, "samples": moved}, report, heat_of(used, samples))

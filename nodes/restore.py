@@ -32,10 +32,11 @@ class Settings:
     """How CODE Restore restores; the names are its widgets'."""
 
     depth: float = 0.4
-    steps: int = 25
-    step_size: float = 2e-3
-    updates: int = 60
-    blocks: int = 4
+    steps: int = 12
+    step_size: float = 2e-2
+    updates: int = 16
+    blocks: int = 8
+    stop_at: float = 1.1
     clip: bool = True
     eta: float = 1.0
     cfg: float = 1.0
@@ -52,6 +53,7 @@ class Settings:
             "decay": DECAY,
             "temperature": TEMPERATURE,
             "mode": self.mode,
+            "stop_at": self.stop_at,
         }
 
     def clips(self, model, x, samples):
@@ -129,7 +131,7 @@ class Restore(sockets.Node):
                     max=64,
                     tooltip="How many restorations of each picture, to pick from. They share one inversion.",
                 ),
-                *sockets.schedule_widgets(optional=True),
+                *sockets.schedule_widgets(optional=True, steps=Settings.steps),
                 *sockets.langevin_widgets(optional=True),
                 io.Boolean.Input(
                     "clip",
@@ -145,6 +147,7 @@ class Restore(sockets.Node):
                 *sockets.fit_widgets(),
                 sockets.step_mode(),
                 sockets.clip_at(),
+                sockets.stop_at(),
             ],
             outputs=[
                 io.Image.Output(
@@ -201,6 +204,7 @@ class Restore(sockets.Node):
             heats.append(heat_of(used, x[places]))
             clipped, inputs = mask_of(heats[-1]).mean().item() if used else None, seen[places]
             inputs = inputs.repeat_interleave(samples, 0)
+            calls = f"{calls} network calls{' at most' * bool(settings.stop_at and settings.updates)}"
             line = report(calls, parts, settings.step_size, clipped, pictures[-1], inputs, size, settings.mode)
             said.append(f"{seen_as(kind, name, places, len(x))}{line}")
         order = torch.tensor([i for places in groups for i in places]).argsort()
@@ -304,9 +308,10 @@ def restored_latent(
 
 
 def report(calls, parts, step, clipped, pictures, seen, size=None, mode="absolute"):
-    """What was done, in a line, and advice where a step is large. size: of `size_told`."""
+    """What was done, in a line, and advice where a step is large. calls: a number or words. size: of `size_told`."""
     levels = [path[0] for path, factor in parts if factor] or [parts[0][0][0]]
-    said = [f"{calls} network calls at sigma {', '.join(f'{sigma:.4g}' for sigma in levels)}"]
+    calls = f"{calls} network calls" if isinstance(calls, int) else calls
+    said = [f"{calls} at sigma {', '.join(f'{sigma:.4g}' for sigma in levels)}"]
     if clipped is not None:
         said.append(f"{clipped:.1%} clipped")
     said.append(f"PSNR to the input {', '.join(f'{moved:.1f}' for moved in psnr(2 * pictures, 2 * seen))} dB")

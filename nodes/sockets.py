@@ -150,7 +150,7 @@ def langevin_widgets(optional=False):
     return [
         io.Float.Input(
             "step_size",
-            default=0.002,
+            default=0.02,
             min=0.0,
             max=2.0,
             step=0.0005,
@@ -161,7 +161,7 @@ def langevin_widgets(optional=False):
         ),
         io.Int.Input(
             "updates",
-            default=60,
+            default=16,
             min=0 if optional else 1,
             max=10000,
             optional=optional,
@@ -170,7 +170,7 @@ def langevin_widgets(optional=False):
         ),
         io.Int.Input(
             "blocks",
-            default=4,
+            default=8,
             min=1,
             max=1000,
             optional=optional,
@@ -189,6 +189,19 @@ def step_mode():
         tooltip="What step_size counts. absolute: the paper's epsilon. relative: a share of the level's "
         "noise variance, so that one step suits every depth; 0.0025 to begin with. snr: a ratio of signal "
         "to noise [r], measured in each picture; 0.08 to begin with, up to 0.5 moves further.",
+    )
+
+
+def stop_at():
+    return io.Float.Input(
+        "stop_at",
+        default=1.1,
+        min=0.0,
+        max=100.0,
+        step=0.05,
+        optional=True,
+        tooltip="Updates of a picture stop once the noise that the model sees in it is no stronger than this; a likely "
+        "picture has about 1. So the undamaged stays as it is. Lower moves further; 0 never stops, as in the paper.",
     )
 
 
@@ -279,11 +292,11 @@ def heat(tooltip="In how many of the steps the clip moved each place: 0 never, 1
     return io.Mask.Output(display_name="heat", tooltip=tooltip + " At the latent's size.")
 
 
-def schedule_widgets(optional=False):
+def schedule_widgets(optional=False, steps=25):
     return [
         io.Int.Input(
             "steps",
-            default=25,
+            default=steps,
             min=1,
             max=1000,
             optional=optional,

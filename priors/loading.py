@@ -22,6 +22,7 @@ from .graphs import Replayed
 HERE = Path(__file__).parent
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 DENOISERS = {"epsilon": eps_denoiser, "v_prediction": v_denoiser}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BETAS = {"linear": linear_betas, "scaled_linear": scaled_linear_betas}
 
 
@@ -98,12 +99,16 @@ def bundled():
     return sorted(path.parent.name for path in HERE.glob("*/model_index.json"))
 
 
-def load(source, device="cpu"):
-    """The Prior of a bundled name, a folder (a str or Path) or a hub id, in float32 on `device`.
+def load(source, device="cpu", precision="fp32"):
+    """The Prior of a bundled name, a folder (a str or Path) or a hub id, on `device`; "auto": a GPU where there is one.
 
+    precision: one of PRECISIONS, that of its network; what the samplers compute round it stays as precise as it is.
     Raises ValueError, or OSError where the source cannot be reached, with one sentence. No code from the source is run.
     """
     device = device_of(device)
+    if precision not in PRECISIONS:
+        raise ValueError(f"The precision {precision!r} is unknown: take one of {', '.join(PRECISIONS)}.")
+    dtype = PRECISIONS[precision]
     folder = find(source, "*.safetensors")
     name = str(source) if folder.parent != HERE else folder.name
     unet, scheduler = layout(folder)
@@ -114,7 +119,7 @@ def load(source, device="cpu"):
     check_weights(unet)
     return Prior(
         name=name,
-        network=_network(unet).to(device).eval().requires_grad_(False),
+        network=_placed(_network(unet), device, dtype),
         levels=levels.to(device),
         prediction=prediction,
         schedule=chain,
@@ -122,7 +127,7 @@ def load(source, device="cpu"):
         channels=config["in_channels"],
         classes=classes,
         null=null,
-        dtype=torch.float32,
+        dtype=dtype,
         device=device,
         calibration=load_calibration(folder),
     )
@@ -324,6 +329,12 @@ def _classes(config, folder):
     return tuple(str(labels[str(i)]) for i in range(len(labels))), count - 1 if count > len(labels) else None
 
 
+def _placed(network, device, dtype):
+    """The network for inference, in the layout that convolutions are fastest in."""
+    with _quiet():  # about a precision that was asked for
+        return network.to(device, dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
 def _fetched(repository, weights):
     try:
         return Path(snapshot_download(repository, allow_patterns=["*.json", weights]))
@@ -334,6 +345,8 @@ def _fetched(repository, weights):
 
 
 def device_of(name):
+    """The device of a name, "auto" being a GPU where there is one; ValueError where there is none of that name."""
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

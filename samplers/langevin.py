@@ -36,6 +36,7 @@ def langevin(
     noiseless_last=True,
     clip=None,
     mode="absolute",
+    stop_at=0.0,
 ):
     """`updates` Langevin updates at the level sigmas[0], the first, or only one, of a path in decode order.
 
@@ -51,23 +52,34 @@ def langevin(
     noiseless_last: end each block with one more update without noise. temperature: T, 1 samples the level's
     distribution, 0 climbs it. noise_sampler(x, step) gives the noise of a numbered update. clip(x, sigma), if given,
     acts before each network call. Network calls: updates + blocks (see `langevin_calls`).
+
+    stop_at: a picture is left as it is from the first call on at which its mean eps^2 is at most this, 0 never; the
+    calls end with the block in which the last one came to rest. A state that the model knows has at most 1 on average,
+    as eps = E[n | x]: what damage leaves above that, and no more, the updates then take away. Not in the paper.
     """
     x, s, denoise, clip = prepare(model, x, sigmas, extra_args, clip, check=one_level_or_descending)
     s = s[0]
-    check_updates(s, step, updates, blocks, decay, temperature, mode)
+    check_updates(s, step, updates, blocks, decay, temperature, mode, stop_at=stop_at)
     if advice := large_step(step, s, mode):
         warnings.warn(advice, stacklevel=2)
     if isinstance(noise_sampler, SeededNoise):
         noise_sampler.seeds(x)  # to the device before the loop
     drawn = calls = 0
+    moving = Moving(x, stop_at)
     for block, noisy in enumerate(block_sizes(updates, blocks)):
+        if moving.known_at_rest():
+            break
         e = vp_step(step * decay**block, s, mode)
         share, diffusion = e * (1 + s**2) / s**2, math.sqrt(2 * e * (1 + s**2) * temperature)
         for k in range(noisy + noiseless_last):
             x = clip(x, s)
             denoised = denoise(x, 0)
             report(callback, calls, x, s, denoised)
-            gain = _snr_gain(to_eps(x, s, denoised), safe_vp_step(s) / e) if mode == "snr" else 1
+            gain = 1
+            if mode == "snr" or stop_at:
+                power = to_eps(x, s, denoised).square().flatten(1).mean(1)
+                gain = _snr_gain(power, safe_vp_step(s) / e) if mode == "snr" else gain
+                gain = per_item(gain * moving.of(power), x)
             # x - e (1 + s^2) / s eps, in one operation
             if k < noisy:
                 x = fused.langevin_step(x, denoised, share, diffusion, gain, noise_sampler, drawn)
@@ -75,12 +87,40 @@ def langevin(
             else:
                 x = torch.lerp(x, denoised, share * gain)
             calls += 1
+        moving.tell()
     return x
 
 
-def _snr_gain(eps, most):
+def _snr_gain(power, most):
     """|z|^2 / |eps|^2 of each picture, at most `most`: by how much its e differs from that of a state of pure noise."""
-    return per_item((1 / eps.square().flatten(1).mean(1)).clamp(max=most), eps)
+    return (1 / power).clamp(max=most)
+
+
+class Moving:
+    """Which pictures of a batch are still updated, and what the host knows of that without waiting."""
+
+    def __init__(self, x, stop_at):
+        self.stop_at, self.still = stop_at, torch.ones(len(x), dtype=torch.bool, device=x.device)
+        self.any = torch.ones((), dtype=torch.bool, pin_memory=x.is_cuda) if stop_at else None
+        # in the host's memory: to look at it asks no device
+        self.word, self.arrived = stop_at and self.any.numpy(), torch.cuda.Event() if x.is_cuda else None
+
+    def of(self, power):
+        """1 for each picture that no call so far has found at rest, else 0: (B,) like its mean eps^2."""
+        if self.stop_at:
+            self.still &= ~(power <= self.stop_at)
+        return self.still.to(power.dtype)
+
+    def tell(self):
+        """Send the host word whether any is moving."""
+        if self.stop_at:
+            self.any.copy_(self.still.any(), non_blocking=True)
+            if self.arrived:
+                self.arrived.record()
+
+    def known_at_rest(self):
+        """True where word has come that none is."""
+        return bool(self.stop_at) and (not self.arrived or self.arrived.query()) and not self.word
 
 
 def block_sizes(updates, blocks):
@@ -118,7 +158,7 @@ def safe_step(sigma, mode="absolute"):
     return ratio**0.5 if mode == "snr" else ratio
 
 
-def check_updates(sigma, step, updates, blocks=1, decay=0.8, temperature=1.0, mode="absolute", scale=1.0):
+def check_updates(sigma, step, updates, blocks=1, decay=0.8, temperature=1.0, mode="absolute", scale=1.0, stop_at=0.0):
     """ValueError where `langevin` cannot work with these at the VE level sigma, its step being scale * step.
 
     On a Gaussian of variance v updates of the VP step e have the stationary variance v / (1 - e / 2v) and diverge from
@@ -134,6 +174,8 @@ def check_updates(sigma, step, updates, blocks=1, decay=0.8, temperature=1.0, mo
         raise ValueError(f"The decay of the Langevin step is {decay:g}: take one above 0 and up to 1.")
     if not temperature >= 0:
         raise ValueError(f"The temperature of the Langevin noise is {temperature:g}: take 0 or more.")
+    if not stop_at >= 0:
+        raise ValueError(f"The mean square to stop the updates at is {stop_at:g}: take about 1, or 0 never to stop.")
 
 
 def large_step(step, sigma, mode="absolute", scale=1.0):

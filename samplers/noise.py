@@ -11,7 +11,7 @@ import math
 import torch
 
 MASK = 0xFFFFFFFF
-CHUNK = 1 << 18
+CHUNK = 1 << 16
 # what is drawn for one purpose is independent of what is drawn for another from the same seed
 START, LANGEVIN, SDEDIT = range(3)
 
@@ -58,7 +58,7 @@ class SeededNoise:
 
     def __call__(self, x, step):
         count, step = x[0].numel(), self.first + step
-        # a few hundred thousand numbers at a time, so that small pictures do not pay for many small operations
+        # some ten thousand numbers at a time, so that small pictures do not pay for many small operations
         length = max(1, CHUNK // (len(x) * count))
         place = (x.shape, x.device, step // length)
         if self._cache.get("place") != place:

@@ -26,6 +26,7 @@ def restore(
     temperature=1.0,
     noiseless_last=True,
     mode="absolute",
+    stop_at=0.0,
     levels=None,
     scale="none",
     clip=None,
@@ -46,8 +47,8 @@ def restore(
 
     levels: the VE sigmas of the path at which updates take place, each with `updates` of them (see `update_levels`);
     None: at the depth. Where sigmas[0] is none of them, decoding starts from the deepest latent and updates on the way.
-    The solver starts afresh after each. step, updates, blocks, decay, temperature, noiseless_last, mode: see
-    `langevin`; with 0 updates there are none. scale: how `step` changes from level to level, a name in STEP_SCALES.
+    The solver starts afresh after each. step, updates, blocks, decay, temperature, noiseless_last, mode, stop_at:
+    see `langevin`; with 0 updates there are none. scale: how `step` changes from level to level, a name in STEP_SCALES.
 
     clip, langevin_clip, decode_clip: each a clip(x, sigma) such as a `ConfidenceClip`, used while encoding, in the
     updates, and while decoding. solver: a name in SOLVERS. encoder: encoder(x, sigma), the denoiser to encode with
@@ -63,7 +64,7 @@ def restore(
         raise ValueError("Restoring takes at least 1 sample for each picture.")
     parts = decode_parts(sigmas, levels if updates else (), scale)
     if updates:
-        check_parts(parts, step, updates, blocks, decay, temperature, mode)
+        check_parts(parts, step, updates, blocks, decay, temperature, mode, stop_at)
     solve, up, extra_args = SOLVERS[solver], encode_path(sigmas), extra_args or {}
     seeds = item_seeds(seed, len(x) * samples)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -90,6 +91,7 @@ def restore(
                 noiseless_last=noiseless_last,
                 clip=langevin_clip,
                 mode=mode,
+                stop_at=stop_at,
             )
             drawn, done = drawn + updates, done + langevin_calls(updates, blocks, noiseless_last)
         if len(path) > 1:
@@ -99,7 +101,7 @@ def restore(
 
 
 def restore_calls(sigmas, updates, blocks=4, solver="ab2", levels=None, noiseless_last=True):
-    """How many network calls `restore` makes on the decode path `sigmas`."""
+    """How many network calls `restore` makes on the decode path `sigmas`, at most where updates may stop early."""
     calls = network_calls(solver, encode_path(sigmas))
     for path, factor in decode_parts(sigmas, levels if updates else ()):
         calls += langevin_calls(updates, blocks, noiseless_last) if factor else 0
@@ -172,10 +174,10 @@ def tightest(parts, mode="absolute"):
     return min(levels, key=lambda level: safe_step(level[0], mode) / level[1], default=None)
 
 
-def check_parts(parts, step, updates, blocks=4, decay=0.8, temperature=1.0, mode="absolute"):
+def check_parts(parts, step, updates, blocks=4, decay=0.8, temperature=1.0, mode="absolute", stop_at=0.0):
     """`check_updates` at the update level of `decode_parts` that allows the smallest step."""
     if level := tightest(parts, mode):
-        check_updates(level[0], step, updates, blocks, decay, temperature, mode, level[1])
+        check_updates(level[0], step, updates, blocks, decay, temperature, mode, level[1], stop_at)
 
 
 def _repeated(value, samples):

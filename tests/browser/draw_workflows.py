@@ -466,7 +466,13 @@ WORKFLOWS = {
             },
             "Geometric": {
                 "geometric": restored(
-                    title="Geometric", preset="custom", levels=2, updates=30, scale="geometric", step_size=1e-4
+                    title="Geometric",
+                    preset="custom",
+                    levels=2,
+                    updates=30,
+                    scale="geometric",
+                    step_size=1e-4,
+                    stop_at=0.0,
                 ),
             },
             "From the deepest": {
@@ -478,7 +484,13 @@ WORKFLOWS = {
                     "CODE_ODEDecode", latent=("invert", "latent"), sigmas=("split", "high_sigmas"), title="To the depth"
                 ),
                 "update": sampler(
-                    "CODE_LangevinUpdate", latent=("down", "latent"), sigmas=("split", "low_sigmas"), step_size=2e-3
+                    "CODE_LangevinUpdate",
+                    latent=("down", "latent"),
+                    sigmas=("split", "low_sigmas"),
+                    step_size=2e-3,
+                    updates=60,
+                    blocks=4,
+                    stop_at=0.0,
                 ),
                 "decode": sampler("CODE_ODEDecode", latent=("update", "latent"), sigmas=("split", "low_sigmas")),
                 "deepest": DECODED,
@@ -550,7 +562,7 @@ WORKFLOWS = {
                     },
                     title="Near the picture",
                 ),
-                "update": updated(clip=("near", "clip"), mode="snr", step_size=0.08),
+                "update": updated(clip=("near", "clip"), mode="snr", step_size=0.08, updates=60, blocks=4, stop_at=0.0),
             },
             "4 · Down the ODE": {"decode": decoded(clip=("near", "clip"))},
             "Where it was clipped": {

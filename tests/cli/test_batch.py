@@ -11,7 +11,7 @@ import pytest
 from confident_ode.cli import batch as module
 from PIL import Image
 
-QUICK = ("--steps", 4, "--updates", 4, "--blocks", 2)
+QUICK = ("--steps", 4, "--updates", 4, "--blocks", 2, "--stop-at", 0)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ corruptions = ["masking_random_color", "hue_shift"]
 steps = 3
 updates = 2
 blocks = 1
+stop_at = 0
 
 [[method]]
 name = "DDIM"
@@ -53,6 +54,7 @@ corruptions = ["masking_random_color", "hue_shift"]
 steps = 2
 updates = 1
 blocks = 1
+stop_at = 0
 
 [[method]]
 name = "CODE"
@@ -214,7 +216,7 @@ def test_a_row_for_each_result_and_a_report_of_tables_figures_and_pictures(few, 
         if method in shown[damage]:
             assert float(shown[damage][method]) == pytest.approx(mean, abs=0.006)
     figures = re.findall(r"\n!\[[^\]]+\]\((.*)\)\n", text)
-    assert figures == ["tradeoff.png", "gains.png", "features.png"]
+    assert figures == ["tradeoff.png", "calls.png", "gains.png", "features.png"]
     assert sorted(contents(out)) == sorted(["report.html", "report.md", "results.csv", *figures])
     for name in figures:
         assert Image.open(out / name).size[0] > 500

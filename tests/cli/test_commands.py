@@ -18,6 +18,8 @@ from prior.tiny import write_prior
 from safetensors.torch import save_file
 
 QUICK = ("--steps", 4, "--updates", 4, "--blocks", 2)
+# random weights find nothing wrong with any photo
+NEVER = ("--stop-at", 0)
 
 
 @pytest.fixture
@@ -25,7 +27,8 @@ def restore(command, prior_folder, tmp_path):
     """restore(*photos and options) -> the result of restoring them into tmp_path / "out", quickly."""
 
     def restored(*arguments, prior=prior_folder, output=tmp_path / "out"):
-        return command("restore", *arguments, "-o", output, "--prior", prior, *QUICK)
+        never = () if {"--stop-at", "official"}.intersection(arguments) else NEVER
+        return command("restore", *arguments, "-o", output, "--prior", prior, *QUICK, *never)
 
     return restored
 
@@ -179,7 +182,7 @@ def test_a_film_shows_the_way_up_the_updates_and_the_way_down(restore, photo, tm
 
 
 def test_a_film_has_a_frame_for_each_level(prior_folder):
-    prior, settings, film = load(prior_folder), Settings(steps=9, updates=4, blocks=2), Film()
+    prior, settings, film = load(prior_folder), Settings(steps=9, updates=4, blocks=2, stop_at=0.0), Film()
     pictures = torch.zeros(1, 3, 16, 16)
     result = run(prior, pictures, settings, callback=film)
     path = plan(prior, settings).sigmas.tolist()
@@ -229,6 +232,31 @@ def test_parts_of_the_way_and_the_start_are_in_the_report(restore, photo, tmp_pa
     assert report["update_sigmas"][0] < report["sigma"]
     # ab2: 4 + 1 up; down in parts of 3 and 2 steps, the solver starting afresh after the updates, which end with noise
     assert report["code"]["nfe"] == 4 + 1 + (3 + 1) + (2 + 1) + 4
+
+
+def test_updates_end_where_the_model_finds_nothing_wrong(command, restore, photo, prior_folder, tmp_path):
+    """At the end of the first of two blocks, with the photo as it would be without any; by default too."""
+    path, made = photo(), {}
+    ways = {
+        "default": (),
+        "told": ("--stop-at", 1.1),
+        "later": ("--stop-at", 1e-9),
+        "never": NEVER,
+        "none": ("--updates", 0),
+    }
+    for name, options in ways.items():
+        out = tmp_path / name
+        result = command("restore", path, "-o", out, "--prior", prior_folder, *QUICK, *options)
+        assert (result.exit_code, result.stderr) == (0, "")
+        report = report_of(out)
+        made[name] = report["settings"]["stop_at"], report["code"]["nfe"], (out / "photo_restored.png").read_bytes()
+        assert f"{report['code']['nfe']} network calls" in result.stdout
+    # ab2: 4 + 1 up, 5 + 1 down; 2 updates and one that ends a block, or twice as many
+    picture = made["none"][2]
+    assert made["told"] == made["default"] == (1.1, 11 + 3, picture)
+    assert made["never"][:2] == (0, 11 + 6)
+    assert made["later"] == (1e-9, *made["never"][1:])
+    assert made["never"][2] != picture
 
 
 def test_quirks_are_in_the_report(restore, photo, tmp_path):
@@ -295,6 +323,9 @@ def test_bad_pictures_are_named_and_the_others_restored(restore, photo, tmp_path
         (("--compare", "magic"), "take sdedit"),
         (("--device", "abacus"), "device 'abacus'"),
         (("--eta", "-1"), "eta is -1"),
+        (("--stop-at", "-0.1"), "stop at is -0.1: take a number that is not below 0"),
+        (("--stop-at", "nan"), "stop at is nan"),
+        (("--method", "official", "--stop-at", "1"), "official does not use stop at"),
         (("--samples", "0"), "samples is 0"),
         (("--levels", "0"), "levels is 0"),
         (("--levels", "9"), "does not do for 9"),
@@ -459,6 +490,7 @@ def test_help_speaks_of_fidelity_and_realism(command):
         "--no-threshold",
         "--method",
         "--levels",
+        "--stop-at",
         "--clip-at",
         "--clip-range",
         "--noisy-last",

@@ -27,6 +27,7 @@ sdedit_depths = [0.2, 0.4]
 steps = 4
 updates = 2
 blocks = 1
+stop_at = 0
 """
 DAMAGES = """
 [[damage]]
@@ -260,7 +261,7 @@ def test_a_label_acts_on_the_way_down_only(prior_folder, solver):
     prior = load(prior_folder)
     cat, dog, null = 0, 1, prior.null
     pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    plain = Settings(steps=4, updates=3, blocks=1, solver=solver)
+    plain = Settings(steps=4, updates=3, blocks=1, stop_at=0.0, solver=solver)
     heard = {}
     for label, guidance in ((None, 1.0), ("cat", 1.0), ("dog", 3.0)):
         recording = Recording(prior.network, [])

@@ -21,7 +21,8 @@ def run(*arguments, code=MAIN):
 def test_bad_pictures_leave_the_good_ones_restored(photo, prior_folder, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     given = [tmp_path / "text.png", photo(), tmp_path / "none.png"]
-    done = run("restore", *given, "-o", tmp_path / "out", "--prior", prior_folder, "--steps", 4, "--updates", 4)
+    options = ("--prior", prior_folder, "--steps", 4, "--updates", 4, "--blocks", 4, "--stop-at", 0)
+    done = run("restore", *given, "-o", tmp_path / "out", *options)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"{tmp_path / 'text.png'} is not a picture that can be read.",

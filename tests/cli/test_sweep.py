@@ -13,6 +13,7 @@ sdedit_depths = [0.3]
 steps = 4
 updates = 2
 blocks = 1
+stop_at = 0
 
 [[damage]]
 name = "noise [bold]"

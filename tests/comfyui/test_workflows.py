@@ -40,7 +40,7 @@ def quick(name):
     text = json.dumps(shipped(name))
     if name not in AS_IT_IS:
         text = text.replace("flowers64", "flowers32").replace("CODE_ExamplePicture", "TEST_SmallExample")
-        text = text.replace('"0.2, 0.4, 0.6"', '"0.4"').replace('"0.0005, 0.002, 0.008"', '"0.002"')
+        text = text.replace('"0.2, 0.4, 0.6"', '"0.4"').replace('"0.005, 0.02, 0.08"', '"0.02"')
     return json.loads(text)
 
 
@@ -146,18 +146,19 @@ def sdedit(model, latent, sigmas, positive, seed, repeats, cfg):
     return [sde.sdedit(model.denoiser(positive, cfg), latent, sigmas, noise_sampler=noise, repeats=repeats)]
 
 
+ALL = {"depth": 0.4, "steps": 12, "updates": 60, "blocks": 4, "stop_at": 0.0}
 PRESETS = {
-    "balanced": {"depth": 0.4, "step": 2e-3, "clip": 1.0, "cfg": 1.0},
-    "bold": {"depth": 0.4, "step": 5e-3, "clip": 1.0, "cfg": 1.0},
-    "faded": {"depth": 0.4, "step": 1e-3, "clip": None, "cfg": 4.0},
-    "noise": {"depth": 0.4, "step": 2e-3, "clip": 1.0, "cfg": 1.0, "updates": 30, "levels": (2, 0.05)},
+    "balanced": {**ALL, "step": 2e-2, "updates": 16, "blocks": 8, "stop_at": 1.1, "clip": 1.0, "cfg": 1.0},
+    "bold": {**ALL, "step": 5e-3, "clip": 1.0, "cfg": 1.0},
+    "faded": {**ALL, "step": 1e-3, "clip": None, "cfg": 4.0},
+    "noise": {**ALL, "step": 2e-3, "clip": 1.0, "cfg": 1.0, "updates": 30, "levels": (2, 0.05)},
 }
 
 
 def code(model, vae, image, positive, preset, seed, samples, negative=None, **custom):
     """The other widgets are for the preset custom."""
     settings = PRESETS[preset] if preset != "custom" else by_widgets(**custom)
-    path = to_zero(model.path(25, settings["depth"]))
+    path = to_zero(model.path(settings["steps"], settings["depth"]))
     count, shallowest = settings.get("levels", (1, settings["depth"]))
     x = restore(
         model.denoiser(positive, settings["cfg"]),
@@ -165,7 +166,7 @@ def code(model, vae, image, positive, preset, seed, samples, negative=None, **cu
         path,
         seed=seed,
         step=settings["step"],
-        updates=settings.get("updates", 60),
+        **{name: settings[name] for name in ("updates", "blocks", "stop_at")},
         levels=update_levels(path, count, model.prior.levels.sigma(round(1000 * shallowest))),
         scale=settings.get("scale", "none"),
         clip=settings["clip"] and ConfidenceClip(settings["clip"], -1.0, 1.0),
@@ -175,10 +176,10 @@ def code(model, vae, image, positive, preset, seed, samples, negative=None, **cu
     return to_pixels(x, vae)
 
 
-def by_widgets(depth, step_size, updates, levels, shallowest, scale, eta, cfg, **others):
-    """What the widgets of the preset custom say, like one of PRESETS; the others are at their defaults."""
-    settings = {"depth": depth, "step": step_size, "clip": eta, "cfg": cfg}
-    return settings | {"updates": updates, "levels": (levels, shallowest), "scale": scale}
+def by_widgets(step_size, levels, shallowest, eta, clip, mode, clip_at, **settings):
+    """What the widgets of the preset custom say, like one of PRESETS; those for other ways are at their defaults."""
+    assert (clip, mode, clip_at) == (True, "absolute", "up")
+    return settings | {"step": step_size, "clip": eta, "levels": (levels, shallowest)}
 
 
 def edit(model, vae, image, positive, damage, seed, step_size, temperature, steps, depth, cfg, **fit):

@@ -234,3 +234,77 @@ def test_the_mean_of_a_picture_in_its_mode_follows_its_recursion_in_every_mode()
 
 def test_an_unknown_mode_is_refused():
     refuses("take one of absolute, relative, snr", vp_updates, numbers(0, 1, 2), still, step=0.1, mode="auto")
+
+
+# the noise that the model sees in these, by its mean square: likely, too strong, and hopeless
+POWERS = (0.9, 3.0, 1e9)
+
+
+def states():
+    """A state for each of POWERS, of a model that knows data at 0 only: its eps is x / sigma."""
+    noise = normal_pictures((len(POWERS), 3, 16, 16))
+    noise = noise / noise.square().flatten(1).mean(1).sqrt().view(-1, 1, 1, 1)
+    return noise * torch.tensor(POWERS, dtype=F64).sqrt().view(-1, 1, 1, 1) * SIGMA
+
+
+def power(x):
+    return x.div(SIGMA).square().flatten(1).mean(1).tolist()
+
+
+def stopped(x, stop_at, counter=None, **options):
+    options = {"step": 0.02, "updates": 60, "blocks": 6, "decay": 1.0} | options
+    model = counter or gaussian_denoiser(0, 0)
+    return langevin(model, x, LEVEL, noise_sampler=seeded_noise(range(len(x))), stop_at=stop_at, **options)
+
+
+def test_updates_stop_where_the_noise_is_what_the_model_expects():
+    x = states()
+    likely, strong, hopeless = power(stopped(x, 1.1))
+    # as it was, down to where it may stop and no further than one update, and on its way
+    torch.testing.assert_close(stopped(x, 1.1)[0], x[0])
+    assert likely == pytest.approx(0.9)
+    assert 0.8 < strong <= 1.1
+    assert 1.1 < hopeless < 1e9
+    assert power(stopped(x, 0.0))[0] != pytest.approx(0.9, abs=1e-6)
+
+
+def test_who_stops_does_not_depend_on_the_others():
+    x = states()
+    together = stopped(x, 1.1)
+    for i in range(len(x)):
+        noise = seeded_noise([i])
+        alone = langevin(
+            gaussian_denoiser(0, 0),
+            x[i : i + 1],
+            LEVEL,
+            noise_sampler=noise,
+            stop_at=1.1,
+            step=0.02,
+            updates=60,
+            blocks=6,
+            decay=1.0,
+        )
+        torch.testing.assert_close(alone[0], together[i], rtol=0, atol=0)
+
+
+def test_a_batch_at_rest_makes_no_more_calls():
+    calls, most = [], langevin_calls(60, 6)
+    for x, stop_at in ((states()[:1], 1.1), (states()[:2], 1.1), (states(), 1.1), (states()[:1], 0.0)):
+        stopped(x, stop_at, counter := CallCounter(gaussian_denoiser(0, 0)))
+        calls.append(counter.calls)
+    # a block is ten updates and one without noise
+    assert calls == [11, calls[1], most, most]
+    assert calls[1] in range(22, most, 11)
+
+
+def test_the_step_of_signal_to_noise_stops_as_well():
+    x = states()[:2]
+    likely, strong = stopped(x, 1.1, mode="snr", step=0.2)
+    torch.testing.assert_close(likely, x[0])
+    assert power(strong[None])[0] <= 1.1
+
+
+@pytest.mark.parametrize("stop_at", [-1.0, math.nan])
+def test_a_mean_square_below_zero_is_refused(stop_at):
+    with pytest.raises(ValueError, match="take about 1, or 0 never to stop"):
+        stopped(states(), stop_at)

@@ -15,7 +15,7 @@ from confident_ode.priors.loading import load
 from confident_ode.priors.photos import Photos
 from confident_ode.samplers.statistics import STATISTICS
 
-QUICK = Settings(steps=4, updates=4, blocks=2)
+QUICK = Settings(steps=4, updates=4, blocks=2, stop_at=0.0)
 SETTINGS = {"light": {"depth": 0.2}, "strong": {"depth": 0.5, "updates": 8, "eta": 0.7}}
 
 

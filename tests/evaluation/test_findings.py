@@ -4,6 +4,7 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import matplotlib.figure
@@ -421,10 +422,37 @@ def test_a_figure_is_a_png_too(parts):
 # findings
 
 
+def test_quality_is_drawn_over_network_calls(report):
+    parts, measured, _ = report([*CODE, SDEDIT, UPDATES])
+    drawn = after(parts, "Over network calls", "figure").figure
+    for axes, key in zip(drawn.axes, ("psnr_to_clean", "fd"), strict=True):
+        lines = {line.get_label(): line for line in axes.lines}
+        # Original makes no calls
+        assert [*lines] == ["SDEdit", "CODE by updates", "Damaged", "DDIM", "CODE"]
+        names = [name for name in measured if name.startswith("SDEdit")]
+        assert lines["SDEdit"].get_xdata().tolist() == [measured[name].calls.mean().item() for name in names]
+        if key == "psnr_to_clean":
+            means = [measured[name].scores[key].mean().item() for name in names]
+            assert lines["SDEdit"].get_ydata() == pytest.approx(means)
+
+
+def test_of_one_number_of_calls_nothing_is_drawn(report, references):
+    alike = {name: replace(each, calls=torch.full_like(each.calls, 7.0)) for name, each in report(CODE)[1].items()}
+    methods = [method for table in CODE for method in methods_of(table, {})]
+    parts = findings(alike, methods, FAMILIES, references, None, "CODE", 0, lambda name, damage: None)
+    assert "Over network calls" not in [part.text for part in of_kind(parts, "heading")]
+
+
 def test_the_honest_comparison_comes_first(report, references):
     parts, measured, _ = report([*CODE, SDEDIT])
     headings = [part.text for part in of_kind(parts, "heading")]
-    assert headings == ["One setting, nothing chosen", "With the paper's oracle", "Damage by damage", "Pictures"]
+    assert headings == [
+        "One setting, nothing chosen",
+        "With the paper's oracle",
+        "Over network calls",
+        "Damage by damage",
+        "Pictures",
+    ]
     first = after(parts, headings[0], "table")
     assert [row[0] for row in first.rows[1:]] == [*measured]
     assert [row[1] for row in first.rows[1:]] == [str(i) for i in range(len(measured))]
@@ -460,7 +488,7 @@ def test_the_oracle_is_of_the_best_four_of_a_family_and_says_of_how_many(report,
 def test_a_family_over_updates_is_a_figure_of_its_own(report):
     parts, _, asked = report([*CODE, UPDATES, {**UPDATES, "name": "again"}, SDEDIT])
     names = [part.name for part in of_kind(parts, "figure")]
-    assert names == ["tradeoff.png", "updates.png", "updates-2.png", "gains.png", "features.png"]
+    assert names == ["tradeoff.png", "updates.png", "updates-2.png", "calls.png", "gains.png", "features.png"]
     assert after(parts, "Over the number of updates", "figure").name == "updates.png"
     updates = of_kind(parts, "figure")[1]
     assert updates.text.startswith("CODE by updates: ")
@@ -471,7 +499,12 @@ def test_a_family_over_updates_is_a_figure_of_its_own(report):
     assert "CODE by updates" not in names_in(of_kind(parts, "figure")[0].figure.axes[0])
     # one that varies more is a family like others
     parts, _, _ = report([*CODE, {"name": "both", "updates": [0, 5], "depth": [0.1, 0.2]}])
-    assert [part.name for part in of_kind(parts, "figure")] == ["tradeoff.png", "gains.png", "features.png"]
+    assert [part.name for part in of_kind(parts, "figure")] == [
+        "tradeoff.png",
+        "calls.png",
+        "gains.png",
+        "features.png",
+    ]
     assert "both 0, 0.1" in str(after(parts, "One setting, nothing chosen", "table").rows)
 
 
@@ -515,7 +548,7 @@ def test_rows_of_damages_are_those_of_their_places(report):
     assert head == ["PSNR to clean, dB", "Damaged", "DDIM", "CODE"]
     means = measured["CODE"].scores["psnr_to_clean"].mean((0, 2))
     assert {row[0]: row[3] for row in rows} == {name: f"{means[i]:.2f}" for i, name in enumerate("abc")}
-    gains = of_kind(parts, "figure")[1].figure.axes[0]
+    gains = after(parts, "Damage by damage", "figure").figure.axes[0]
     lengths = [bar.get_width() for bar in gains.containers[1]]
     labels = [label.get_text() for label in gains.get_yticklabels()]
     before = measured["Damaged"].scores["psnr_to_clean"].mean((0, 2))

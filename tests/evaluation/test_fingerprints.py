@@ -33,3 +33,11 @@ def test_a_prior_is_its_weights_and_its_noise_levels(prior_folder, tmp_path):
         marks.append(fingerprint_of(load(tmp_path / str(i))))
     assert marks[0] == before
     assert len({*marks}) == 3
+
+
+def test_any_precision_and_any_layout_has_one():
+    x = torch.randn(2, 3, 4, 5)
+    assert fingerprint(x) == fingerprint(x.to(memory_format=torch.channels_last))
+    marks = {fingerprint(x.to(dtype)) for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)}
+    assert len(marks) == 4
+    assert fingerprint(torch.tensor(1.0)) != fingerprint(torch.tensor(2.0))

@@ -28,7 +28,8 @@ from confident_ode.samplers.noise_levels import decode_path
 from confident_ode.samplers.statistics import read
 from PIL import ImageColor
 
-SETTINGS = Settings(steps=3, updates=5, blocks=1, seed=3)
+# a place of the grid; random weights find nothing wrong with any photo
+SETTINGS = Settings(steps=3, step_size=2e-3, updates=5, blocks=1, stop_at=0.0, seed=3)
 DEPTHS, STEPS = [0.3, 0.4], [1e-3, 2e-3]
 
 
@@ -130,6 +131,19 @@ def test_without_updates_there_is_no_convergence(prior, photo):
     found = explored(prior, photo, replace(SETTINGS, updates=0), [0.3], [1e-3], "own")
     assert convergence(found) is None
     assert curve(found) is not None
+
+
+def test_of_a_picture_that_is_never_updated_all_is_drawn(prior, photo):
+    """Whose pictures after more and more updates are one and the same."""
+    calls, settings = [], replace(SETTINGS, stop_at=100.0)
+    found = explored(prior, photo, settings, [0.4], STEPS, "own", lambda: calls.append(1))
+    assert 0 < len(calls) <= explored_calls(prior, settings, [0.4], STEPS)
+    assert list(found.updates) == [0, 1, 2, 3, 5]
+    for look in [*found.updates.values(), *found.grid.values()]:
+        assert torch.equal(look.picture, found.restored.picture)
+    assert report(found).count("\n") == 2
+    for sheet in (grid_sheet(found), curve(found), convergence(found), film_strip(found)):
+        assert np.asarray(sheet).std() > 10
 
 
 def test_the_report_has_a_line_for_each(knobs):

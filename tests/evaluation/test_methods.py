@@ -10,7 +10,7 @@ from confident_ode.evaluation.settings import Settings
 from confident_ode.priors.calibration import Calibration
 from confident_ode.samplers.statistics import STATISTICS
 
-QUICK = {"steps": 3, "updates": 2, "blocks": 1}
+QUICK = {"steps": 3, "updates": 2, "blocks": 1, "stop_at": 0.0}
 
 
 @pytest.mark.parametrize("values", [QUICK, {"method": "sdedit", "steps": 4, "depth": 0.3}], ids=["CODE", "SDEdit"])
@@ -71,7 +71,7 @@ def calibration():
         centres=torch.tensor([[-1.0], [1.0]]),
         kinds=("no damage", "fog"),
         choices=("light", "bold"),
-        settings={"light": {"steps": 3, "updates": 0}, "bold": {"steps": 4, "updates": 3, "blocks": 1}},
+        settings={"light": {"steps": 3, "updates": 0}, "bold": {"steps": 4, "updates": 3, "blocks": 1, "stop_at": 0.0}},
     )
 
 

@@ -14,7 +14,7 @@ from confident_ode.samplers.official import QUIRKS, Official, official_code
 from confident_ode.samplers.restore import restore
 from prior.tiny import write_prior
 
-QUICK = Settings(steps=5, updates=6, blocks=2)
+QUICK = Settings(steps=5, updates=6, blocks=2, stop_at=0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +71,26 @@ def test_calls_are_as_planned_and_pictures_in_range(prior, pictures, changed):
         assert clip.heat.shape == (3 if part == "up" else 3 * settings.samples, 16, 16)
         assert len(clip.moved) == len(clip.heat)
         assert len(clip.shares) == len(clip.sigmas) > 0
+
+
+def test_updates_of_a_picture_end_where_the_model_finds_nothing_wrong_with_it(prior, pictures):
+    reports, sigma = [], plan(prior, QUICK).sigma
+    always = run(prior, pictures, QUICK, callback=reports.append)
+    seen = next(report for report in reports if report["sigma"] == pytest.approx(sigma))
+    power = ((seen["x"] - seen["denoised"]) / sigma).square().flatten(1).mean(1)
+    least, others = power.argmin().item(), power.argsort().tolist()[1:]
+    # which the picture with the least noise in it meets at once, and the others not
+    between = power.sort().values[:2].mean().item()
+    some = run(prior, pictures, replace(QUICK, stop_at=between))
+    never = run(prior, pictures, replace(QUICK, updates=0))
+    torch.testing.assert_close(some.pictures[least], never.pictures[least])
+    for i in others:
+        assert (some.pictures[i] - never.pictures[i]).abs().max() > 1e-3
+    assert (some.pictures - always.pictures)[least].abs().max() > 1e-3
+    # 3 updates and one without noise: the first of two blocks
+    everything = run(prior, pictures, replace(QUICK, stop_at=power.max().item() + 0.1))
+    assert (always.nfe, everything.nfe) == (never.nfe + 8, never.nfe + 4)
+    torch.testing.assert_close(everything.pictures, never.pictures)
 
 
 def test_levels_lie_between_the_depth_and_the_shallowest(prior):
@@ -250,7 +270,7 @@ def test_a_batch_is_a_loop_with_the_next_seeds(prior, pictures):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_larger_picture_is_restored_in_windows(prior, method):
     wide = torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    own = {"code": {"updates": 4}, "odedit": {}, "official": {"updates": 4}}[method]
+    own = {"code": {"updates": 4, "stop_at": 0.0}, "odedit": {}, "official": {"updates": 4}}[method]
     settings = Settings.of({"method": method, "steps": 5, "sdedit": True, "sdedit_depth": "t=9", "label": "dog", **own})
     calls = []
     result = run(prior, wide, settings, lambda: calls.append(1))

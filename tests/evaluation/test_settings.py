@@ -93,6 +93,8 @@ def test_depths_that_mean_nothing(depth):
         ({"seed": -1}, "at least 0"),
         ({"step_size": -1e-3}, "step size is -0.001"),
         ({"eta": float("nan")}, "eta is nan"),
+        ({"stop_at": -0.1}, "stop at is -0.1: take a number that is not below 0"),
+        ({"stop_at": float("inf")}, "stop at is inf"),
         ({"temperature": "hot"}, "temperature is 'hot'"),
         ({"guidance": -1.0}, "guidance"),
         ({"decay": 0.0}, "decay is 0"),

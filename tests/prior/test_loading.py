@@ -79,6 +79,28 @@ def test_half_precision_files_are_computed_in_float32(write):
     assert {value.dtype for value in load(folder).network.state_dict().values()} == {torch.float32}
 
 
+@pytest.mark.parametrize(("precision", "error"), [("bf16", 0.05), ("fp16", 0.01)])
+def test_only_the_network_computes_in_another_precision(write, precision, error):
+    folder, _ = write()
+    whole, half = load(folder), load(folder, precision=precision)
+    assert next(half.network.parameters()).dtype == half.dtype == loading.PRECISIONS[precision]
+    x, sigma = torch.randn(2, 3, 16, 16), whole.levels.sigma(300).float().expand(2)
+    expected, found = (prior.model()(x, sigma) for prior in (whole, half))
+    assert found.dtype == torch.float32
+    assert 0 < (found - expected).square().mean().sqrt() < error * expected.std()
+
+
+def test_a_precision_that_is_none_is_refused(write):
+    with pytest.raises(ValueError, match="'int8' is unknown: take one of fp32, bf16, fp16"):
+        load(write()[0], precision="int8")
+
+
+def test_convolutions_find_their_weights_in_the_layout_they_are_fastest_in(write):
+    weights = [p for p in load(write()[0]).network.parameters() if p.ndim == 4 and min(p.shape) > 1]
+    assert weights
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+
+
 def test_the_variance_that_a_network_learned_is_left_out(write):
     prior = load(write(unet={"out_channels": 6})[0])
     assert prior.model()(torch.randn(1, 3, 16, 16), torch.ones(1)).shape == (1, 3, 16, 16)
@@ -329,6 +351,7 @@ def test_a_hub_id_fetches_json_and_safetensors_only(write, monkeypatch):
 
 def test_loading_says_nothing(write, capfd):
     load(write()[0])
+    load(write()[0], precision="bf16")
     assert capfd.readouterr() == ("", "")
 
 
