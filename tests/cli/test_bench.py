@@ -221,7 +221,7 @@ def test_a_row_for_each_result_and_a_report_of_tables_figures_and_pictures(few, 
     for name in figures:
         assert Image.open(out / name).size[0] > 500
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
     # two damages in six columns, and in those of the depths and what they were made of
     assert page.count('src="data:image/webp;base64,') == 2 * (5 + 4)
     assert "<td>SDEdit, best 4 of 6</td>" in page

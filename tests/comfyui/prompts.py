@@ -21,7 +21,7 @@ KEPT = {
     "CorruptImage": ("image", 0),
 }
 # quick settings of CODE Restore
-QUICK = {"preset": "custom", "depth": 0.4, "steps": 2, "step_size": 0.002, "updates": 2, "blocks": 1}
+QUICK = {"preset": "custom", "depth": 0.4, "steps": 2, "step_size": 0.002, "updates": 2, "blocks": 1, "stop_at": 0.0}
 
 
 class Prompt(Graph):

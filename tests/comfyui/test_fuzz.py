@@ -58,7 +58,7 @@ QUICK = {
     "height": (8, 16),
 }
 USUAL = {"step_size": (1e-5, 4e-3), "depth": (0.02, 0.9), "cfg": (1, 1), "eta": (0.1, 3), "denoise": (0.3, 1)}
-USUAL |= {"shallowest": (0.01, 0.1), "outside": (0, 0.4)}
+USUAL |= {"shallowest": (0.01, 0.1), "outside": (0, 0.4), "stop_at": (0, 1.5)}
 # choices that keep it quick, and what the test has a use for
 CHOICES = {
     "preset": ["custom"],
@@ -201,6 +201,8 @@ class Drawing:
         sockets = {SAVED[kind]: node[slot] for slot, kind in reversed([*enumerate(types)]) if kind in SAVED}
         source, target = CHANGES.get(class_type, (None, None))
         before = node[1] if source == "seen" else inputs.get(source)
+        if class_type == "CODE_LangevinUpdate" and inputs.get("stop_at"):
+            before = None  # what looks likely stays as it is
         self.saved.append(
             (
                 node,

@@ -155,7 +155,8 @@ def every_stage(kind):
         own = graph.invert(model, picture, sigmas, positive, clip=graph.clip(model, eta=0.5, **ranges)[2])
         graph.save(f"{kind}-{name}", latent=own[0], mask=own[5])
     for name, settings in MODES.items():
-        graph.save(f"{kind}-{name}", latent=graph.langevin(model, clipped[0], sigmas, positive, seed=7, **settings)[0])
+        own = graph.langevin(model, clipped[0], sigmas, positive, seed=7, **settings)
+        graph.save(f"{kind}-{name}", latent=own[0], text=own[1])
     edited = graph.sdedit(model, picture, sigmas, positive, seed=9, repeats=2)
     graph.save(f"{kind}-picture", latent=picture, sigmas=sigmas, mask=mask)
     graph.save(f"{kind}-inverted", latent=inverted[0])
@@ -177,6 +178,9 @@ RANGES = {
 MODES = {
     "relative": {"mode": "relative", "step_size": 0.05, "noiseless_last": False},
     "snr": {"mode": "snr", "step_size": 0.4},
+    # the one of two pictures at once, the other after some updates
+    "stopped": {"stop_at": 1.1},
+    "never stopped": {"stop_at": 0.0, "updates": 5},
 }
 STAGES = ("inverted", "clipped", "fixed", "moved", "held", "decoded", "inside", "kept", "edited")
 STAGES += (*RANGES, *MODES, *SOLVERS)
@@ -245,6 +249,15 @@ def test_the_stages_are_not_all_one(by_the_core):
     results = [by_the_core[stage] for stage in STAGES if stage != "ab2"]
     for i, a in enumerate(results):
         assert all((a - b).abs().max() > 1e-2 for b in results[:i])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_report_counts_the_calls_of_updates_that_may_stop(through_comfyui, kind):
+    told = {name: through_comfyui[kind][name]["text"] for name in ("stopped", "never stopped", "snr")}
+    assert told["stopped"].startswith("8 network calls at most at sigma 3.")
+    assert told["never stopped"].startswith("7 network calls at sigma 3.")
+    # a prompt from before there was a stop_at does not stop
+    assert told["snr"].startswith("8 network calls at sigma 3.")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -566,7 +579,7 @@ def test_restore_in_one_node_with_a_latent_model_and_its_vae(server, networks):
     model = graph.node("UNETLoader", unet_name="sd2.safetensors", weight_dtype="default")[0]
     image = graph.node("TEST_Image", batch=1, height=64, width=64, channels=3, fill="normal", value=0.5, seed=0)[0]
     settings = {"depth": 0.3, "steps": 2, "step_size": 0.01, "updates": 2, "blocks": 1, "clip": True, "eta": 1.0}
-    settings["clip_at"] = "up, updates, down"
+    settings |= {"clip_at": "up, updates, down", "stop_at": 0.0}
     restored = graph.node(
         "CODE_Restore",
         model=model,

@@ -48,7 +48,7 @@ class Pixels(Graph):
 
     def restore(self, image, seed=0, samples=1, updates=UPDATES, **widgets):
         custom = {"depth": 0.4, "steps": STEPS, "step_size": 0.002, "updates": updates, "blocks": BLOCKS}
-        custom |= {"clip": True, "eta": 1.0, "cfg": 1.0, **widgets}
+        custom |= {"stop_at": 0.0, "clip": True, "eta": 1.0, "cfg": 1.0, **widgets}
         common = {"vae": self.vae, "image": image, "preset": "custom", "seed": seed, "samples": samples}
         return self.on("CODE_Restore", **common, **custom)
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 PICTURES = "daisy-1", "rose-1"
 NAMES = count()
 # of CODE Restore, quick
-CUSTOM = {"depth": 0.4, "steps": 6, "updates": 4, "blocks": 2, "levels": 3, "shallowest": 0.05}
+CUSTOM = {"depth": 0.4, "steps": 6, "updates": 4, "blocks": 2, "stop_at": 0.0, "levels": 3, "shallowest": 0.05}
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,13 @@ def info(server):
 
 
 class Pictures(Prompt):
-    """A prompt with a batch of example pictures, `image`, of random pixels."""
+    """A prompt with a batch of example pictures, `damaged`, of random pixels unless it is said what."""
 
-    def __init__(self, info, names=PICTURES):
+    def __init__(self, info, names=PICTURES, damages=()):
         super().__init__(info)
-        nodes = [self.node("TEST_SmallExample", picture=name, damage="random pixels") for name in names]
+        damages = damages or ["random pixels"] * len(names)
+        pairs = zip(names, damages, strict=True)
+        nodes = [self.node("TEST_SmallExample", picture=name, damage=damage) for name, damage in pairs]
         self.damaged = nodes[0][0]
         for other in nodes[1:]:
             self.damaged = self.node("ImageBatch", image1=self.damaged, image2=other[0])[0]
@@ -41,13 +43,13 @@ class Pictures(Prompt):
         self.marked = nodes[0][2]
 
 
-def given(server, info, kind="Restore", names=PICTURES, mask=None, clip_eta=None, **widgets):
+def given(server, info, kind="Restore", names=PICTURES, damages=(), mask=None, clip_eta=None, **widgets):
     """What a node gives for the pictures: image, seen and heat as tensors, its report as text, and its progress.
 
     mask: MASK as a number for a soft one all over, or True for that of the first picture's damage. clip_eta: of a
     Confidence Clip, for a node that takes one.
     """
-    prompt, file = Pictures(info, names), f"restored-{next(NAMES)}"
+    prompt, file = Pictures(info, names, damages), f"restored-{next(NAMES)}"
     if mask is not None:
         soft = prompt.mask(height=32, width=32, fill="constant", value=float(mask))
         widgets["mask"] = prompt.marked if mask is True else soft
@@ -154,6 +156,35 @@ def test_the_report_and_the_progress_count_every_level(server, info, prior):
     assert node.progress == [(i + 1, steps) for i in range(steps)]
     levels = ", ".join(f"{sigma:.4g}" for sigma in levels_of(prior, path_of(prior, 6, 0.4)))
     assert node.report.startswith(f"{steps + 4} network calls at sigma {levels}; ")
+
+
+STOPPING = {**CUSTOM, "levels": 1, "depth": 0.3, "step_size": 2e-2, "updates": 6, "blocks": 3}
+
+
+@pytest.mark.parametrize("stop_at", [0.0, 1.1])
+def test_updates_stop_where_the_cores_do(server, info, prior, stop_at):
+    """Of an undamaged picture at once, where they may, and of one under noise not in so few."""
+    node = given(server, info, damages=("none", "heavy noise"), **{**STOPPING, "stop_at": stop_at})
+    seen, path, settings = latent(node.seen), path_of(prior, 6, 0.3), {"step": 2e-2, "blocks": 3, "stop_at": stop_at}
+    with torch.inference_mode():
+        moved, still = (
+            pixels(restore(denoiser(prior), seen, path, clip=ConfidenceClip(), updates=updates, **settings))
+            for updates in (6, 0)
+        )
+    same(node.image, moved)
+    far = (moved - still).abs().mean((1, 2, 3))
+    assert far[1] > 0.01
+    assert far[0] < 1e-6 if stop_at else far[0] > 0.01
+    # 6 steps up, 6 updates and 3 without noise, 7 steps down, and two more
+    assert node.progress == [(i + 1, 22) for i in range(22)]
+    assert node.report.startswith("24 network calls at most at sigma " if stop_at else "24 network calls at sigma ")
+
+
+def test_of_undamaged_pictures_a_block_is_enough(server, info):
+    node = given(server, info, damages=("none", "none"), **{**STOPPING, "stop_at": 1.1})
+    # 2 updates and 1 without noise; the way down counts on from where the others would have ended
+    assert node.progress == [(i + 1, 22) for i in (*range(6 + 3), *range(15, 22))]
+    assert node.report.startswith("24 network calls at most at sigma ")
 
 
 def test_a_large_step_is_told_of_where_it_is_largest(server, info):

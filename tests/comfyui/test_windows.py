@@ -21,7 +21,7 @@ from safetensors import safe_open
 
 SIZE = 32
 NAMES = count()
-QUICK = {"preset": "custom", "depth": 0.4, "steps": 4, "step_size": 2e-3, "updates": 3, "blocks": 1}
+QUICK = {"preset": "custom", "depth": 0.4, "steps": 4, "step_size": 2e-3, "updates": 3, "blocks": 1, "stop_at": 0.0}
 
 
 @pytest.fixture(scope="module")

@@ -146,12 +146,12 @@ def sdedit(model, latent, sigmas, positive, seed, repeats, cfg):
     return [sde.sdedit(model.denoiser(positive, cfg), latent, sigmas, noise_sampler=noise, repeats=repeats)]
 
 
-ALL = {"depth": 0.4, "steps": 12, "updates": 60, "blocks": 4, "stop_at": 0.0}
+ALL = {"depth": 0.4, "steps": 12, "updates": 20, "blocks": 4, "stop_at": 0.0}
 PRESETS = {
     "balanced": {**ALL, "step": 2e-2, "updates": 16, "blocks": 8, "stop_at": 1.1, "clip": 1.0, "cfg": 1.0},
-    "bold": {**ALL, "step": 5e-3, "clip": 1.0, "cfg": 1.0},
-    "faded": {**ALL, "step": 1e-3, "clip": None, "cfg": 4.0},
-    "noise": {**ALL, "step": 2e-3, "clip": 1.0, "cfg": 1.0, "updates": 30, "levels": (2, 0.05)},
+    "bold": {**ALL, "step": 1.5e-2, "clip": 1.0, "cfg": 1.0},
+    "faded": {**ALL, "step": 3e-3, "clip": None, "cfg": 4.0},
+    "noise": {**ALL, "step": 6e-3, "clip": 1.0, "cfg": 1.0, "updates": 10, "blocks": 2, "levels": (2, 0.05)},
 }
 
 

@@ -234,6 +234,9 @@ wrong("at least 1 block", "LangevinUpdate", "no blocks", blocks=linked(0))
 wrong(ONE_OF, "LangevinUpdate", "an unknown mode", mode="x")
 wrong("take one above 0 and below 0.5", "LangevinUpdate", "relative step", mode="relative", step_size=2.0)
 wrong("take one above 0 and below", "LangevinUpdate", "snr step", mode="snr", step_size=linked(6.0))
+for kind in ("LangevinUpdate", "Restore"):
+    wrong("take about 1, or 0 never to stop", kind, "stop at NaN", stop_at="nan")
+    wrong("take about 1, or 0 never to stop", kind, "stop at below 0", stop_at=linked(-0.1))
 wrong("at least 1 repeat", "SDEdit", "no repeats", repeats=linked(0))
 
 DEPTHS = {
@@ -445,6 +448,8 @@ def test_only_samplers_without_noise_follow_the_ode(server, info):
         ("LangevinUpdate", {"updates": 10**9}),
         ("Restore", {"samples": -1}),
         ("Restore", {"eta": -0.1}),
+        ("Restore", {"stop_at": -0.1}),
+        ("LangevinUpdate", {"stop_at": 101}),
     ],
 )
 def test_a_widget_out_of_its_limits_is_refused(server, info, kind, inputs):
