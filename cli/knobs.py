@@ -55,4 +55,4 @@ def draw_knobs(
             console.print(NO_CURVE if kind == "curve" else NO_UPDATES)
     console.print(report(knobs))
     made = ", ".join(file.name for file in files.values() if file.exists())
-    console.print(f"{photo} -> {folder}: {made}; {total} network calls")
+    console.print(f"{photo} -> {folder}: {made}; {total} network calls{' at most' * bool(settings.stop_at)}")

@@ -110,7 +110,7 @@ def plan(prior, settings):
         return planned
     depth = settings.depth if settings.sdedit_depth is None else settings.sdedit_depth
     deepest = prior.levels.depth(**depth_of(depth))
-    # as many calls as the method makes, where the depth has room for them
+    # as many calls as the method may make, where the depth has room for them
     rival, _ = _path(prior, depth, max(1, min(planned.calls - 1, int(deepest))), "linspace")
     return replace(planned, sdedit_sigmas=rival)
 

@@ -163,8 +163,11 @@ class Knobs(sockets.Node):
             bar.done += 1
 
         def restore(depth, step_size, updates, watch):
-            settings = at(given, depth, step_size, updates)
-            return picture_of(run.restored(settings, watch, progress))
+            settings, before = at(given, depth, step_size, updates), bar.done
+            picture = picture_of(run.restored(settings, watch, progress))
+            # updates may have stopped early
+            bar.done = before + run.way(settings)[0]
+            return picture
 
         def damage(picture):
             if calibration is None:
@@ -176,7 +179,8 @@ class Knobs(sockets.Node):
 
         photo = picture_of(run.seen)
         found = evaluation.explore(restore, run.shown, damage, photo, grid, counts, own, run.name, clean)
-        drawn, said = evaluation.grid_sheet(found), [f"{sum(calls for _, calls in ways) + reads} network calls"]
+        calls = f"{sum(calls for _, calls in ways) + reads} network calls{' at most' * bool(given.stop_at)}"
+        drawn, said = evaluation.grid_sheet(found), [calls]
         curve, convergence = evaluation.curve(found), evaluation.convergence(found)
         said += [evaluation.NO_CURVE] * (curve is None) + [evaluation.NO_UPDATES] * (convergence is None)
         said += [run.size] * (run.size is not None) + [evaluation.report(found)]

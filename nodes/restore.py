@@ -228,7 +228,8 @@ def chosen_for(up, x, preset, seed, custom):
     """(kind of damage or "", name, Settings) for each of the LATENT tensor x. custom: the widgets, for that preset."""
     if preset == "auto":
         return [(kind, name, settings_of(values)) for kind, name, values in choose(up, x, seed)]
-    return [("", preset, PRESETS.get(preset) or Settings(**custom))] * len(x)
+    # a prompt from before `stop_at` never stopped
+    return [("", preset, PRESETS.get(preset) or Settings(**{"stop_at": 0.0, **custom}))] * len(x)
 
 
 def restored_with(settings, up, down, x, *, seeds, samples, mask):

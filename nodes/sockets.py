@@ -199,6 +199,7 @@ def stop_at():
         min=0.0,
         max=100.0,
         step=0.05,
+        round=False,
         optional=True,
         tooltip="Updates of a picture stop once the noise that the model sees in it is no stronger than this; a likely "
         "picture has about 1. So the undamaged stays as it is. Lower moves further; 0 never stops, as in the paper.",
