@@ -163,7 +163,7 @@ WORKFLOWS = {
             "CODE": {"restore": restored(preset="balanced")},
             "SDEdit": {
                 "encoded": Node("VAEEncode", {"pixels": ("picture", "damaged"), "vae": ("prior", "vae")}),
-                "schedule": Node("CODE_Schedule", {"model": ("prior", "model"), "steps": 117, "spacing": "linspace"}),
+                "schedule": Node("CODE_Schedule", {"model": ("prior", "model"), "steps": 51, "spacing": "linspace"}),
                 "sdedit": sampler("CODE_SDEdit", latent=("encoded", "LATENT"), sigmas=("schedule", "sigmas")),
             },
             "Look": {
