@@ -262,7 +262,7 @@ def official(pack):
 def knobs(pack):
     """The grid, and the curve below it."""
     damaged, *_ = pack.example("daisy-1", "heavy noise")
-    numbers = {"depths": "0.2, 0.4, 0.6", "step_sizes": "0.0005, 0.002, 0.008"}
+    numbers = {"depths": "0.2, 0.4, 0.6", "step_sizes": "0.005, 0.02, 0.08"}
     sheets = [sheet_of(image) for image in pack("Knobs", **restoring(pack, damaged, **numbers))[:2]]
     picture = Image.new("RGB", (max(s.width for s in sheets), sum(s.height for s in sheets)), "white")
     picture.paste(sheets[0], (0, 0))
