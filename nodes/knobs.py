@@ -14,6 +14,7 @@ from ..samplers.restore import STEP_SCALES, check_parts, decode_parts, restore_c
 from . import sockets
 from .automatic import calibration_of, statistics
 from .guider import Guided, Progress
+from .langevin import calls_told
 from .masks import masks_of
 from .restore import Restore, asked_of, chosen_for, restored_with, size_told
 from .schedule import path_for
@@ -179,8 +180,8 @@ class Knobs(sockets.Node):
 
         photo = picture_of(run.seen)
         found = evaluation.explore(restore, run.shown, damage, photo, grid, counts, own, run.name, clean)
-        calls = f"{sum(calls for _, calls in ways) + reads} network calls{' at most' * bool(given.stop_at)}"
-        drawn, said = evaluation.grid_sheet(found), [calls]
+        calls = sum(calls for _, calls in ways) + reads
+        drawn, said = evaluation.grid_sheet(found), [calls_told(calls, given.stop_at)]
         curve, convergence = evaluation.curve(found), evaluation.convergence(found)
         said += [evaluation.NO_CURVE] * (curve is None) + [evaluation.NO_UPDATES] * (convergence is None)
         said += [run.size] * (run.size is not None) + [evaluation.report(found)]

@@ -37,6 +37,11 @@ def update(guided, samples, sigma, callback, *, seeds, drawn=0, clip=None, **set
     return guided.run(updates, samples, sigma, callback), made["clip"]
 
 
+def calls_told(calls, may_stop=False):
+    """The number of network calls in words; may_stop: whether updates can end before them."""
+    return f"{calls} network calls{' at most' if may_stop else ''}"
+
+
 class LangevinUpdate(sockets.Node):
     @classmethod
     def define_schema(cls):
@@ -136,7 +141,7 @@ class LangevinUpdate(sockets.Node):
             noiseless_last=noiseless_last,
             **settings,
         )
-        report = f"{calls} network calls{' at most' * bool(stop_at)} at sigma {sigma.item():.4g}."
+        report = f"{calls_told(calls, stop_at)} at sigma {sigma.item():.4g}."
         if advice := core.large_step(step_size, sigma.item(), mode):
             report += f" {advice}"
         return io.NodeOutput({**latent, "samples": moved}, report, heat_of(used, samples))

@@ -8,6 +8,7 @@ from ..samplers.restore import check_parts, decode_parts
 from . import sockets
 from .clip import heat_of, mask_of
 from .guider import Guided, samples_of
+from .langevin import calls_told
 from .restore import checked_image, fitted, report, restored_latent, size_told
 from .schedule import path_for
 
@@ -145,5 +146,5 @@ class ODEdit(sockets.Node):
         heat = heat_of(used, x)
         clipped = mask_of(heat).mean().item() if used else None
         size = size_told(model, image, seen)
-        said = report(odedit_calls(path, damage, levels), parts, step_size, clipped, pictures, seen, size)
+        said = report(calls_told(odedit_calls(path, damage, levels)), parts, step_size, clipped, pictures, seen, size)
         return io.NodeOutput(pictures, seen, said, heat)

@@ -12,6 +12,7 @@ from ..samplers.official import Official
 from ..samplers.restore import check_parts, decode_parts
 from . import sockets
 from .guider import Guided, Progress, samples_of
+from .langevin import calls_told
 from .pixel_prior import PixelModel
 from .restore import checked_image, fitted, report, size_told
 
@@ -241,7 +242,9 @@ class OfficialCode(sockets.Node):
         restored = restored_as_published(Guided(model, positive), x, path, settings, seed)
         pictures = vae.decode(restored).clamp(0, 1)
         inputs, size = seen.repeat_interleave(samples, 0), size_told(model, image, seen)
-        return io.NodeOutput(pictures, seen, report(settings.calls, parts, step_size, None, pictures, inputs, size))
+        return io.NodeOutput(
+            pictures, seen, report(calls_told(settings.calls), parts, step_size, None, pictures, inputs, size)
+        )
 
 
 def way_down(levels, settings):

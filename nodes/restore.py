@@ -19,7 +19,7 @@ from .clip import clip_settings, heat_of, mask_of
 from .decode import decode, resets_on
 from .guider import Guided, Progress, noise_levels, samples_of
 from .invert import invert
-from .langevin import update
+from .langevin import calls_told, update
 from .masks import latent_mask, masks_of
 from .pixel_prior import PixelModel
 from .schedule import path_for
@@ -204,7 +204,7 @@ class Restore(sockets.Node):
             heats.append(heat_of(used, x[places]))
             clipped, inputs = mask_of(heats[-1]).mean().item() if used else None, seen[places]
             inputs = inputs.repeat_interleave(samples, 0)
-            calls = f"{calls} network calls{' at most' * bool(settings.stop_at and settings.updates)}"
+            calls = calls_told(calls, settings.updates and settings.stop_at)
             line = report(calls, parts, settings.step_size, clipped, pictures[-1], inputs, size, settings.mode)
             said.append(f"{seen_as(kind, name, places, len(x))}{line}")
         order = torch.tensor([i for places in groups for i in places]).argsort()
@@ -309,9 +309,8 @@ def restored_latent(
 
 
 def report(calls, parts, step, clipped, pictures, seen, size=None, mode="absolute"):
-    """What was done, in a line, and advice where a step is large. calls: a number or words. size: of `size_told`."""
+    """What was done, in a line, and advice where a step is large. calls: of `calls_told`. size: of `size_told`."""
     levels = [path[0] for path, factor in parts if factor] or [parts[0][0][0]]
-    calls = f"{calls} network calls" if isinstance(calls, int) else calls
     said = [f"{calls} at sigma {', '.join(f'{sigma:.4g}' for sigma in levels)}"]
     if clipped is not None:
         said.append(f"{clipped:.1%} clipped")

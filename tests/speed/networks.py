@@ -26,16 +26,14 @@ CELEBAHQ = {
 
 def network(name, device="cpu"):
     """The Prior of what `load` knows, or RANDOM: ddpm-celebahq-256 with random weights. Its memory is channels-last."""
-    prior = random256(device_of(device)) if name == RANDOM else load(name, device)
-    prior.network.to(memory_format=torch.channels_last)
-    return prior
+    return random256(device_of(device)) if name == RANDOM else load(name, device)
 
 
 def random256(device):
     torch.manual_seed(0)
     return Prior(
         name=RANDOM,
-        network=UNet2DModel(**CELEBAHQ).to(device).eval().requires_grad_(False),
+        network=UNet2DModel(**CELEBAHQ).to(device, memory_format=torch.channels_last).eval().requires_grad_(False),
         levels=NoiseLevels(linear_betas()).to(device),
         prediction="epsilon",
         schedule="linear, 1000 steps",
