@@ -126,12 +126,16 @@ def dpmpp_2m(model, x, sigmas, extra_args=None, callback=None, disable=None, *, 
         if s[i + 1] == 0:
             return denoised
         ratio = s[i + 1] / s[i]
-        data = denoised
-        if last is not None:
-            data = denoised + math.log(ratio) / (2 * math.log(s[i] / s[i - 1])) * (denoised - last)
-        x = ratio * x + (1 - ratio) * data
+        x = ratio * x + (1 - ratio) * extrapolated(denoised, last, s, i)
         last = denoised
     return x
+
+
+def extrapolated(denoised, last, s, i):
+    """x0-hat in the middle of the step i of a path s above 0, linear in log sigma; without a `last`, as it is."""
+    if last is None:
+        return denoised
+    return denoised + math.log(s[i + 1] / s[i]) / (2 * math.log(s[i] / s[i - 1])) * (denoised - last)
 
 
 SOLVERS = {"euler": euler, "heun": heun, "ab2": ab2, "dpmpp_2m": dpmpp_2m}

@@ -6,15 +6,33 @@ from .checks import descending
 from .ode import prepare, report, to_eps
 
 
+def sde_path(sigmas, eta=1.0):
+    """The levels of a path in decode order as floats, or ValueError, also for an eta outside [0, 1]."""
+    if not 0 <= eta <= 1:
+        raise ValueError(f"The eta is {eta:g}: take 0, the ODE, to 1, the SDE.")
+    return descending(sigmas)
+
+
+def down_and_up(sigma, sigma_next, eta=1.0):
+    """(s_down, s_up) of a step from sigma to sigma_next: the noise that is kept of the state's, and what is new.
+
+        s_up = eta s_next sqrt(1 - s_next^2 / s^2),   s_down^2 = s_next^2 - s_up^2
+
+    eta = 1 is DDPM with the small variance, where s_down = s_next^2 / s; eta = 0 is DDIM.
+    """
+    up = eta * sigma_next * math.sqrt(1 - (sigma_next / sigma) ** 2)
+    return math.sqrt(sigma_next**2 - up**2), up
+
+
 def ancestral_step(x, denoised, sigma, sigma_next, noise, eta=1.0):
     """One step of DDPM's reverse process from sigma down to sigma_next (eq. 12 and 16 of Song et al. 2021, in VE).
 
-        denoised + s_down eps + s_up z,   s_up = eta s_next sqrt(1 - s_next^2 / s^2),   s_down^2 = s_next^2 - s_up^2
+        denoised + s_down eps + s_up z
 
     eta = 1 is DDPM with the small variance, k-diffusion's euler_ancestral and SDE-DPM-Solver++(1); eta = 0 is DDIM.
+    See `down_and_up`.
     """
-    up = eta * sigma_next * math.sqrt(1 - (sigma_next / sigma) ** 2)
-    down = math.sqrt(sigma_next**2 - up**2)
+    down, up = down_and_up(sigma, sigma_next, eta)
     return denoised + down * to_eps(x, sigma, denoised) + up * noise
 
 

@@ -20,6 +20,17 @@ class Trajectory:
         self.states[sigma] = x
         return x
 
+    def at(self, levels):
+        """The states at the VE sigmas `levels`; ValueError where one was not met."""
+        return [self._state(sigma) for sigma in levels]
+
+    def _state(self, sigma):
+        if sigma not in self.states:
+            raise ValueError(
+                f"The inversion has no state at sigma {sigma:.4g}: decode with the SIGMAS that it gave out."
+            )
+        return self.states[sigma]
+
     def map(self, change):
         """The trajectory of change(state) for each state."""
         changed = Trajectory(None)
@@ -35,11 +46,4 @@ class Trajectory:
         """
         mask = mask ** (1 / resets)
 
-        def kept(x, sigma):
-            if sigma not in self.states:
-                raise ValueError(
-                    f"The inversion has no state at sigma {sigma:.4g}: decode with the SIGMAS that it gave out."
-                )
-            return torch.lerp(self.states[sigma], x, mask)
-
-        return kept
+        return lambda x, sigma: torch.lerp(self._state(sigma), x, mask)
