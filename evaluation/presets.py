@@ -9,7 +9,7 @@ TWO = {**ALL, "updates": 10, "blocks": 2, "levels": 2, "shallowest": 0.05}
 # what differs from the defaults of `Settings`
 PRESETS = {
     "balanced": {},
-    "light": {**ALL, "depth": 0.15, "step_size": 8e-4, "updates": 8, "blocks": 2},
+    "light": {**ALL, "depth": 0.15, "steps": 10, "step_size": 8e-4, "updates": 8, "blocks": 2},
     "smooth": {"depth": 0.3, "eta": 0.7, "updates": 0},
     "detail": {**TWO, "depth": 0.3, "step_size": 3e-3, "eta": 1.3},
     "noise": TWO,
