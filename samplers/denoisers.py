@@ -24,7 +24,7 @@ def eps_denoiser(network, levels, dtype=None):
 
     def denoise(x, sigma, **conditioning):
         s = per_item(sigma, x)
-        return x - s * _call(network, ve_to_vp(x, s), levels.timestep(sigma), dtype, conditioning)
+        return x.addcmul(s, _call(network, ve_to_vp(x, s), levels.timestep(sigma), dtype, conditioning), value=-1)
 
     return denoise
 

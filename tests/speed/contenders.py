@@ -8,9 +8,11 @@ import torch
 from confident_ode.evaluation.published import Published, trainer_class
 from confident_ode.evaluation.restoring import plan, run
 from confident_ode.evaluation.settings import Settings
+from confident_ode.samplers.noise_levels import decode_path
+from confident_ode.samplers.ode import euler
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 
-ALONE, AUTHORS = "network alone", "authors' code"
+ALONE, AUTHORS, DDIM = "network alone", "authors' code", "our DDIM"
 # clip, thresholding and updates on; the depth of the authors' code, which encodes to the end; no call is left out
 ALL_ON = Settings(
     depth=1.0, steps=25, spacing="linspace", solver="euler", updates=60, blocks=4, step_size=2e-3, stop_at=0.0
@@ -19,7 +21,7 @@ ALL_ON = Settings(
 
 def contenders(official=None):
     """Functions by name; official: a checkout of the authors' code, ValueError where it is none."""
-    found = {ALONE: network_alone, "CODE": run, "diffusers' DDIM": diffusers_ddim}
+    found = {ALONE: network_alone, "CODE": run, DDIM: our_ddim, "diffusers' DDIM": diffusers_ddim}
     if official:
         path = Path(official).resolve()
         trainer_class(path)
@@ -33,6 +35,16 @@ def network_alone(prior, pictures, settings):
     timesteps = torch.full((len(x),), 100.0, device=prior.device)
     for _ in range(plan(prior, settings).calls):
         prior.network(x, timesteps, **labels)
+
+
+@torch.inference_mode()
+def our_ddim(prior, pictures, settings):
+    """What diffusers' loops do, by our sampler: up the whole schedule and down, without clip, thresholding or noise."""
+    x, labels, calls = pictures.to(prior.device), prior.conditioning(None, len(pictures)), plan(prior, settings).calls
+    model, deepest = prior.model(threshold=False), len(prior.levels) - 1
+    up, down = (decode_path(prior.levels, deepest, steps) for steps in (calls // 2, calls - calls // 2 - 1))
+    x = euler(model, x, up.flip(0), labels)
+    euler(model, x, torch.cat([down, down.new_zeros(1)]), labels)
 
 
 @torch.inference_mode()

@@ -52,10 +52,10 @@ def test_the_table_has_each_contender_in_each_precision(prior_folder, tmp_path, 
     (tmp_path / TRAINER).parent.mkdir(parents=True)
     (tmp_path / TRAINER).write_text(TRAINER_FILE)
     output = printed(capsys, prior_folder, "--batch", 1, 2, "--precision", "bf16", "--official", tmp_path)
-    three = ("network alone", "CODE", "diffusers' DDIM")
-    expected = [("1", "bf16", each) for each in three] + [("1", "fp32", each) for each in (*three, AUTHORS)]
+    ours = ("network alone", "CODE", "our DDIM", "diffusers' DDIM")
+    expected = [("1", "bf16", each) for each in ours] + [("1", "fp32", each) for each in (*ours, AUTHORS)]
     table = rows(output)
-    assert [tuple(row[1:4]) for row in table] == expected + [("2", "bf16", each) for each in three]
+    assert [tuple(row[1:4]) for row in table] == expected + [("2", "bf16", each) for each in ours]
     # the time of a contender holds that of its network
     assert all(float(row[4].split()[0]) > 1 for row in table)
     assert [row[5] for row in table if row[3] == "CODE"] == ["1.00 [1.00, 1.00]"] * 3
