@@ -23,9 +23,14 @@ def prepare(model, x, sigmas, extra_args=None, clip=None, check=noise_path):
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     if x.is_cuda:
         fused.check(x.device)
-    rows = sigmas.to(x, non_blocking=True)[:, None].repeat(1, len(x)).unbind()
+    rows = levels_for(x, sigmas)
     extra_args = extra_args or {}
     return x, levels, lambda x, i: model(x, rows[i], **extra_args), clip or (lambda x, sigma: x)
+
+
+def levels_for(x, sigmas):
+    """For each level of a path its sigma for each item of x, (B,), on the device of x."""
+    return sigmas.to(x, non_blocking=True)[:, None].repeat(1, len(x)).unbind()
 
 
 def to_eps(x, sigma, denoised):
