@@ -424,6 +424,40 @@ def knobs(
         draw_knobs(photo, output, prior, settings, preset, depths, step_sizes, fit, device, max_side, chosen)
 
 
+@app.command()
+def theory(
+    output: Annotated[Path, results("The folder for the figures, made if it is not there.", "-o", "--output")],
+    samples: Annotated[int, results("How many samples to draw from each start.")] = 20_000,
+    seed: Annotated[int, results("The same seed gives the same samples.")] = DEFAULT.seed,
+):
+    """See why the SDE edits better than the ODE, in two figures and their numbers, where scores are exact."""
+    with one_sentence():
+        from .theory import draw_theory
+
+        draw_theory(output, samples, seed)
+
+
+@app.command()
+def inversions(
+    photos: Annotated[Path, typer.Argument(help="The folder of photos, of the prior's classes by a CREDITS.csv.")],
+    output: Annotated[Path, results("The folder for the report and its pictures.", "-o", "--output")],
+    prior: Annotated[str, model("A bundled prior, a diffusers folder, or a hub id, with classes.")] = "flowers32",
+    count: Annotated[int, results("How many photos.")] = 50,
+    depth: Annotated[float, numerics("Where the inversion ends, a fraction of the schedule.")] = 0.5,
+    steps: Annotated[int, numerics("DDIM steps, up and down.")] = 50,
+    guidance: Annotated[float, model("Of the decoding; the inversion has none.")] = 7.5,
+    updates: Annotated[int, numerics("Of Null-Text and TOP, at each step.")] = 10,
+    seed: Annotated[int, results("The same seed gives the same noise.")] = 0,
+    split: Annotated[str | None, results("Which photos of a CREDITS.csv: the second half of it by name.")] = "val",
+    device: Annotated[str, machine("auto, cpu or cuda. auto takes a GPU where there is one.")] = "auto",
+):
+    """Measure how exactly inversion comes back under guidance, how it edits, and how it takes noise."""
+    with one_sentence():
+        from .inversion import measure_inversions
+
+        measure_inversions(photos, output, prior, count, depth, steps, guidance, updates, seed, split, device)
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """The options of `bench`."""

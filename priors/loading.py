@@ -68,6 +68,23 @@ class Prior:
         model = classifier_free_guidance(denoiser, guidance, {"class_labels": self.null})
         return dynamic_thresholding(model) if threshold else model
 
+    def null_model(self):
+        """(unconditional(x, sigma, null), null) for `samplers.null_text`: a denoiser and its embedding of no class.
+
+        null: (1, D), or one for each picture in `unconditional`. Raises ValueError where the prior has no null class.
+        """
+        if self.null is None:
+            raise ValueError(f"The prior {self.name} has no null class, so it cannot be guided: take guidance 1.")
+        start = self.network.class_embedding.weight[self.null].detach().float().unsqueeze(0)
+
+        def network(x, t, null, **_):
+            label = torch.full((len(x),), self.null, device=x.device)
+            with embedded(self.network, null):
+                return self.network(x, t, class_labels=label).sample[:, : self.channels]
+
+        denoiser = DENOISERS[self.prediction](network, self.levels, self.dtype)
+        return lambda x, sigma, null, **_: denoiser(x, sigma, null=null), start
+
     @cached_property
     def _called(self):
         return Replayed(self.network) if self.device.type == "cuda" else self.network
@@ -92,6 +109,16 @@ class Prior:
             return int(wanted)
         named = ", ".join(self.classes)
         raise ValueError(f"The prior {self.name} has no class {str(label)[:40]!r}: take one of {named}.")
+
+
+@contextlib.contextmanager
+def embedded(network, embedding):
+    """Within it a UNet2DModel takes `embedding`, (B, D), for what its class labels mean."""
+    hook = network.class_embedding.register_forward_hook(lambda module, label, _: embedding)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def bundled():

@@ -10,7 +10,6 @@ import torch
 from confident_ode.samplers import denoisers
 from confident_ode.samplers.noise_levels import timestep_grid
 from confident_ode.samplers.ode import SOLVERS, ab2, dpmpp_2m, euler, heun, network_calls
-from confident_ode.samplers.sde import ancestral_step
 from core.toys import (
     F64,
     G1,
@@ -27,7 +26,6 @@ from core.toys import (
     rms,
     toy_path,
     vp_path,
-    vp_sigmas,
 )
 
 AB2_OF_THE_SPEC = partial(ab2, variable="sigma", start="euler")
@@ -128,78 +126,6 @@ def test_the_second_order_solvers_with_their_defaults(solver, gaussian, mixture)
     errors = [gmm1_rms(solver, n) for n in (100, 200, 400)]
     assert errors == pytest.approx(mixture, rel=2e-3)
     assert slope(errors[0], errors[2], 4) > 1.9
-
-
-def affine(step):
-    """(multiplier, offset) of a map of one number that is affine."""
-    zero, one = step(torch.tensor([0.0, 1.0], dtype=F64).view(-1, 1, 1, 1)).flatten().tolist()
-    return one - zero, zero
-
-
-def gaussian_kl(m1, v1, m2, v2):
-    return 0.5 * (math.log(v2 / v1) + (v1 + (m1 - m2) ** 2) / v2 - 1)
-
-
-@pytest.mark.parametrize("steps", [3, 50, 1000])
-def test_the_discrete_ddim_map_keeps_the_kl_between_two_priors(steps):
-    """T2a: a bijection keeps it at any step size, to 1e-12."""
-    multiplier, offset = affine(partial(euler, G1, sigmas=vp_path(steps).flip(0)))
-    (m1, v1), (m2, v2) = (0.0, 1.0), (0.7, 1.9)
-    before = gaussian_kl(m1, v1, m2, v2)
-    push = [(multiplier * m + offset, multiplier**2 * v) for m, v in ((m1, v1), (m2, v2))]
-    assert gaussian_kl(*push[0], *push[1]) == pytest.approx(before, rel=1e-12)
-
-
-@pytest.mark.parametrize("steps", [50, 200, 1000])
-@pytest.mark.parametrize(
-    ("s", "end", "measured"),
-    [
-        (1.0, 0.5, {50: 0.0857, 200: 0.0808, 1000: 0.0794}),
-        (1.0, 1.0, {50: 5.04e-5, 200: 4.51e-5, 1000: 4.36e-5}),
-        (0.5, 1.0, {50: 1.37e-5, 200: 1.16e-5, 1000: 1.10e-5}),
-    ],
-)
-def test_ddpm_steps_shrink_the_kl_of_a_shifted_prior(s, end, measured, steps):
-    """T2b: at every step, and in all by rho^2 = A_T s^2 / (A_T s^2 + 1 - A_T), for a mismatch of the mean alone."""
-    path = vp_path(steps, end).flip(0).tolist()
-    model = denoisers.gaussian_denoiser(0.0, s**2)
-    shift, variance, kls = 1.0, s**2 + path[0] ** 2, []
-    for here, there in pairwise(path):
-        kls.append(shift**2 / (2 * variance))
-
-        def step(x, noise=0.0, here=here, there=there):
-            denoised = model(x, torch.full((len(x),), here, dtype=F64))
-            return ancestral_step(x, denoised, here, there, torch.full_like(x, noise))
-
-        multiplier, offset = affine(step)
-        spread = step(numbers(0, 0, 1), 1.0).item() - offset
-        shift, variance = multiplier * shift, multiplier**2 * variance + spread**2
-    kls.append(shift**2 / (2 * variance))
-    assert all(b < a for a, b in pairwise(kls))
-    a2 = a_of(vp_sigmas(torch.tensor(end, dtype=F64))).item() ** 2
-    rho2, ratio = a2 * s**2 / (a2 * s**2 + 1 - a2), kls[-1] / kls[0]
-    assert abs(ratio / rho2 - 1) <= 15 / steps + 0.01
-    assert ratio == pytest.approx(measured[steps], rel=5e-3)
-
-
-def test_ddpm_steps_on_standard_normal_data_scale_the_mean_exactly():
-    """T2c: a_p / a_q a step, sqrt(A_T / A_0) in all; the variance falls short at 50 steps."""
-    path = vp_path(50).flip(0)
-    model = denoisers.gaussian_denoiser(0.0, 1.0)
-    product, variance = 1.0, 1.0
-    for here, there in pairwise(path.tolist()):
-
-        def step(x_vp, noise=0.0, here=here, there=there):
-            x = x_vp / a_of(here)
-            denoised = model(x, torch.full((len(x),), here, dtype=F64))
-            return ancestral_step(x, denoised, here, there, torch.full_like(x, noise)) * a_of(there)
-
-        multiplier, _ = affine(step)
-        assert multiplier == pytest.approx(a_of(here) / a_of(there), rel=1e-13)
-        product *= multiplier
-        variance = multiplier**2 * variance + step(numbers(0, 0, 1), 1.0).item() ** 2
-    assert product == pytest.approx((a_of(path[0]) / a_of(path[-1])).item(), rel=1e-13)
-    assert variance == pytest.approx(0.8575, abs=5e-4)
 
 
 @pytest.mark.parametrize("variable", ["sigma", "log sigma"])
