@@ -4,6 +4,7 @@ The models here are denoisers with their condition and guidance: `source` with w
 it shall show. DiffEdit (2210.11427) is DDIB (2203.08382) inside a mask, which `diffedit` finds.
 """
 
+from .checks import descending
 from .cycle import cycle_sde, record
 from .ode import SOLVERS
 from .restore import encode_path
@@ -21,6 +22,7 @@ def translate_by_ode(
     """
     if solver not in SOLVERS:
         raise ValueError(f"The solver {solver!r} is unknown: take one of {', '.join(SOLVERS)}.")
+    descending(sigmas)
     up, solve, path = encode_path(sigmas), SOLVERS[solver], Trajectory(x)
     steps = len(up) - 1
 

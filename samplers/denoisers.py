@@ -54,8 +54,9 @@ def flow_denoiser(network, dtype=None, time_scale=1000.0):
 def classifier_free_guidance(model, scale, null):
     """x0(null) + scale * (x0(condition) - x0(null)), both in one call (Ho & Salimans 2022).
 
-    null: the conditioning that stands for no condition, one entry for each that is passed, numbers or tensors that
-    expand to it. At scale 1 this is `model` itself, at no extra cost.
+    scale: a number, or scale(sigma) -> (B,), such as a `drag.guidance_ramp`. null: the conditioning that stands for no
+    condition, one entry for each that is passed, numbers or tensors that expand to it. At scale 1 this is `model`
+    itself, at no extra cost.
     """
     if scale == 1:
         return model
@@ -64,7 +65,8 @@ def classifier_free_guidance(model, scale, null):
         null_of = {name: _like(null[name], value) for name, value in conditioning.items()}
         both = {name: torch.cat([value, null_of[name]]) for name, value in conditioning.items()}
         conditional, unconditional = model(torch.cat([x, x]), torch.cat([sigma, sigma]), **both).chunk(2)
-        return unconditional + scale * (conditional - unconditional)
+        strength = per_item(scale(sigma), x) if callable(scale) else scale
+        return unconditional + strength * (conditional - unconditional)
 
     return guided
 
