@@ -6,8 +6,13 @@ from .clip import ConfidenceClip
 from .compare import CompareImages
 from .conditioning import ClassCondition
 from .corrupt import CorruptImage
+from .cycle import CycleSDE
+from .ddib import DDIB
 from .decode import ODEDecode
+from .diffedit import DiffEdit, DiffEditMask
+from .drag import Drag
 from .examples import ExamplePicture
+from .inpaint import Inpaint
 from .invert import DDIMInvert
 from .knobs import Film, Knobs
 from .langevin import LangevinUpdate
@@ -27,8 +32,14 @@ NODES = [
     LangevinUpdate,
     ODEDecode,
     SDEdit,
+    CycleSDE,
+    Inpaint,
+    DiffEditMask,
+    DiffEdit,
+    DDIB,
     Restore,
     ODEdit,
+    Drag,
     OfficialCode,
     Knobs,
     Film,

@@ -109,22 +109,23 @@ class Progress:
         return lambda step, denoised, x, _: self.callback(start + step, denoised, x, self.steps)
 
 
+def check_guidance(model, positive, negative, cfg, socket="positive"):
+    """ValueError where a condition says nothing, or cfg has nothing to guide by. socket: where it came in."""
+    if not math.isfinite(cfg):
+        raise ValueError(f"The cfg is {cfg}: give a number, 1 to turn it off.")
+    if cfg != 1 and negative is None:
+        raise ValueError("A cfg other than 1 guides away from something: connect negative, or set cfg to 1.")
+    if cfg != 1 and isinstance(model.model, PixelModel) and all(c[1].get("class_label") is None for c in positive):
+        raise ValueError(f"A cfg other than 1 turns the picture towards a class: connect Class Condition to {socket}.")
+    if not positive:
+        raise ValueError(f"The {socket} conditioning is empty: connect a prompt, or the prior's unconditional output.")
+
+
 class Guided:
     """A MODEL with conditioning and guidance, on which methods of the core run."""
 
     def __init__(self, model, positive, negative=None, cfg=1.0):
-        if not math.isfinite(cfg):
-            raise ValueError(f"The cfg is {cfg}: give a number, 1 to turn it off.")
-        if cfg != 1 and negative is None:
-            raise ValueError("A cfg other than 1 guides away from something: connect negative, or set cfg to 1.")
-        if cfg != 1 and isinstance(model.model, PixelModel) and all(c[1].get("class_label") is None for c in positive):
-            raise ValueError(
-                "A cfg other than 1 turns the picture towards a class: connect Class Condition to positive."
-            )
-        if not positive:
-            raise ValueError(
-                "The positive conditioning is empty: connect a prompt, or the prior's unconditional output."
-            )
+        check_guidance(model, positive, negative, cfg)
         self.model, self.flow = model, is_flow(model)
         self.guider = comfy.samplers.CFGGuider(model)
         self.guider.set_conds(positive, negative or positive)
@@ -146,6 +147,87 @@ class Guided:
             seed=seed,
         )
         return finite(run.to(comfy.model_management.intermediate_device()), "The result")
+
+    def edit(self, method, samples, sigmas, callback):
+        """`run` from a clean picture: what the method leaves as it was is `samples` to the bit, whatever the scale."""
+        same = {}
+
+        def edited(model, x, *arguments, **options):
+            y = method(model, x, *arguments, **options)
+            same["places"] = y == x
+            return y
+
+        result = self.run(edited, samples, sigmas, callback)
+        return torch.where(same["places"].to(result.device), samples.to(result.device), result)
+
+
+class Translating(Guided):
+    """A MODEL with what a picture shows, the source, and what it shall show, the target, each with its guidance.
+
+    A method runs on it as method(model, x, sigmas, extra_args, callback, disable, source=...): both are denoisers, by
+    the same network and in the same way, so that where the conditions are equal their answers are, to the bit.
+    """
+
+    def __init__(self, model, source, target, negative=None, cfg=1.0, source_cfg=1.0):
+        """negative: of both; without one the target is guided away from the source. ValueError: `check_guidance`."""
+        check_guidance(model, target, negative or source, cfg, "target")
+        check_guidance(model, source, negative, source_cfg, "source")
+        self.model, self.flow, self.guider = model, is_flow(model), SourceAndTarget(model)
+        self.guider.set_conds(target, negative or source, source, negative or source)
+        self.guider.set_cfg(cfg, source_cfg)
+
+    def run(self, method, samples, sigmas, callback, seed=0):
+        def sample(model, x, sigmas, extra_args, callback, disable):
+            target, source = self.guider.seeing(model)
+            return method(target, x, sigmas, extra_args, callback, disable, source=source)
+
+        return super().run(sample, samples, sigmas, callback, seed)
+
+
+class SourceAndTarget(comfy.samplers.CFGGuider):
+    """A CFGGuider of two: that of a target, as which it starts, and that of a source."""
+
+    def set_conds(self, positive, negative, source, source_negative):
+        self.inner_set_conds(
+            {"positive": positive, "negative": negative, "source": source, "source negative": source_negative}
+        )
+
+    def set_cfg(self, cfg, source_cfg):
+        self.cfg, self.source_cfg = cfg, source_cfg
+
+    def seeing(self, model):
+        """model(x, sigma) as it sees the target, and as it sees the source."""
+        pairs = (self.conds, self.cfg), (self.source_conds, self.source_cfg)
+        return [self._by(model, *pair) for pair in pairs]
+
+    def _by(self, model, conds, cfg):
+        def denoise(x, sigma, **extra_args):
+            self.conds, self.cfg = conds, cfg
+            return model(x, sigma, **extra_args)
+
+        return denoise
+
+    def inner_sample(self, noise, latent_image, device, sampler, sigmas, denoise_mask, callback, disable, seed, **more):
+        every, latent = self.conds, latent_image
+        if latent.count_nonzero():
+            latent = self.inner_model.process_latent_in(latent)
+        # each pair by itself, as a ControlNet or an area of the target's is none of the source's
+        self.source_conds = comfy.samplers.process_conds(
+            self.inner_model,
+            noise,
+            {"positive": every["source"], "negative": every["source negative"]},
+            device,
+            latent,
+            denoise_mask,
+            seed,
+            **more,
+        )
+        self.conds = {name: every[name] for name in ("positive", "negative")}
+        settings = (noise, latent_image, device, sampler, sigmas, denoise_mask, callback, disable, seed)
+        sampled = super().inner_sample(*settings, **more)
+        # for what is cleaned up after it
+        self.conds = every
+        return sampled
 
 
 def _in_ve(method, sigmas):

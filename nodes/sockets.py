@@ -12,6 +12,10 @@ Trajectory = io.Custom("CODE_TRAJECTORY")
 SPACINGS = ["karras", "linspace", "leading", "trailing"]
 FITS = ["crop", "whole"]
 MAX_SIDE = 512
+ODE_SOLVERS = ["ab2", *(name for name in SOLVERS if name != "ab2")]
+KINDS = ["sde", "ode"]
+# away from the source, at which one class of the bundled priors becomes another
+EDIT_CFG = 3.0
 CLIP_AT = ["up", "up, down", "up, updates, down"]
 
 
@@ -33,6 +37,8 @@ class Node(io.ComfyNode):
         trajectory=None,
         mask=None,
         reference=None,
+        source=None,
+        target=None,
         a=None,
         b=None,
         c=None,
@@ -74,6 +80,7 @@ GUIDANCE = (
     "Guidance. Higher turns the picture towards positive: more realism, less fidelity, twice the time. 1 is off, and "
     "what an inversion needs to come back."
 )
+NEGATIVE = "What cfg leads away from: the unconditional output or an empty prompt. Needed where cfg is not 1."
 CLIP = (
     "From Confidence Clip: holds each state inside what clean data plus noise can be, which takes out damage that no "
     "noise explains. Without it the damage is carried along."
@@ -81,16 +88,16 @@ CLIP = (
 CLIP_HERE = "From Confidence Clip: holds the states in range here too. The paper clips only while inverting."
 
 
-def guidance(cfg=GUIDANCE):
+def guidance(cfg=GUIDANCE, default=1.0, negative=NEGATIVE):
     return [
         io.Conditioning.Input(
             "negative",
             optional=True,
-            tooltip="What cfg leads away from: the unconditional output or an empty prompt. Needed where cfg is not 1.",
+            tooltip=negative,
         ),
         io.Float.Input(
             "cfg",
-            default=1.0,
+            default=default,
             min=0.0,
             max=100.0,
             step=0.1,
@@ -100,10 +107,63 @@ def guidance(cfg=GUIDANCE):
     ]
 
 
+def source_and_target():
+    """What an edit leads from, and to."""
+    return [
+        io.Conditioning.Input(
+            "source",
+            tooltip="What the picture shows: a prompt, or a class. The better it fits, the more of the picture stays.",
+        ),
+        io.Conditioning.Input("target", tooltip="What it shall show instead. The same as source changes nothing."),
+    ]
+
+
+def translating_guidance():
+    """The cfg of the target, that of the source, and what both lead away from."""
+    negative, cfg = guidance(
+        "Guidance towards target. Higher shows it more and keeps less of the picture; 1 is off, and changes little.",
+        EDIT_CFG,
+        "What cfg leads away from: the unconditional output or an empty prompt, with a cfg of 5 to 7.5. Without it, "
+        "cfg leads away from source, for which 3 is enough.",
+    )
+    source_cfg = io.Float.Input(
+        "source_cfg",
+        default=1.0,
+        min=0.0,
+        max=100.0,
+        step=0.1,
+        optional=True,
+        tooltip="Guidance of what the picture shows. 1 keeps most of it. As high as cfg it changes more, and the same "
+        "source and target return it to the bit. Needs negative where it is not 1.",
+    )
+    return [negative, cfg, source_cfg]
+
+
+def kind():
+    return io.Combo.Input(
+        "kind",
+        options=KINDS,
+        default="sde",
+        tooltip="sde: noise is added to the picture and kept, by Cycle-SDE; more real. ode: the picture is inverted "
+        "and decoded; smoother, and the seed counts for nothing. Both take about as long.",
+    )
+
+
+def ode_solver():
+    return io.Combo.Input(
+        "solver",
+        options=ODE_SOLVERS,
+        default="ab2",
+        optional=True,
+        tooltip="How kind ode follows the ODE, up and down. ab2 comes back most exactly for its calls, euler is the "
+        "paper's DDIM, heun takes two calls a step.",
+    )
+
+
 def solver():
     return io.Combo.Input(
         "solver",
-        options=["ab2", *(name for name in SOLVERS if name != "ab2")],
+        options=ODE_SOLVERS,
         default="ab2",
         tooltip="How the ODE is followed. ab2 comes back most exactly for its calls, euler is the paper's DDIM, heun "
         "takes two calls a step. Use the same one up and down.",
@@ -143,6 +203,15 @@ def mask(more=""):
         "mask",
         optional=True,
         tooltip="Where to restore: 1 is restored, 0 stays as it was. The size of the picture, or of the latent." + more,
+    )
+
+
+def edit_mask(optional=True, more=""):
+    return io.Mask.Input(
+        "mask",
+        optional=optional,
+        tooltip="Where to change: 1 is changed, 0 stays as it was, bit for bit. The size of the picture, or of the "
+        "latent." + more,
     )
 
 

@@ -6,7 +6,7 @@ it shall show. DiffEdit (2210.11427) is DDIB (2203.08382) inside a mask, which `
 
 from .checks import descending
 from .cycle import cycle_sde, record
-from .ode import SOLVERS
+from .ode import SOLVERS, network_calls
 from .restore import encode_path
 from .trajectory import Trajectory
 
@@ -32,7 +32,7 @@ def translate_by_ode(
             callback(state)
 
     x = path.reached(up[-1].item(), solve(source, x, up, extra_args, seen))
-    held = path.keep(mask, resets=len(sigmas)) if mask is not None else None
+    held = path.keep(mask, resets=network_calls(solver, sigmas) + 1) if mask is not None else None
     counted = callback and (lambda state: callback({**state, "i": state["i"] + steps}))
     x = solve(model, x, sigmas, extra_args, counted, clip=held)
     return held(x, sigmas[-1].item()) if held else x

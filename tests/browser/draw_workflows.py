@@ -122,6 +122,39 @@ def beside(output):
     return Node("ImageStitch", {"image1": ("picture", output), "image2": ("other", output)}, title=f"Both, {output}")
 
 
+def class_of(label):
+    return Node("CODE_ClassCondition", {"model": ("prior", "model"), "label": label}, title=label.capitalize())
+
+
+def whole(picture):
+    """A prior, an undamaged picture, and its latent."""
+    original = Node("VAEEncode", {"pixels": ("picture", "original"), "vae": ("prior", "vae")})
+    return {**PRIOR, **example(picture, "none"), "encoded": original}
+
+
+def from_to(source, target):
+    return {"source": class_of(source), "target": class_of(target)}
+
+
+def edited(type, title=None, **inputs):
+    links = {"latent": ("encoded", "LATENT"), "sigmas": ("schedule", "sigmas")}
+    conditions = {"source": ("source", "CONDITIONING"), "target": ("target", "CONDITIONING")}
+    return Node(type, {"model": ("prior", "model"), **links, **conditions, **inputs}, title)
+
+
+def inpainted(title, **inputs):
+    links = {"latent": ("encoded", "LATENT"), "sigmas": ("schedule", "sigmas"), "mask": ("hole", "MASK")}
+    return sampler("CODE_Inpaint", title, **links, **inputs)
+
+
+def seen(edit):
+    return Node("VAEDecode", {"samples": (edit, "latent"), "vae": ("prior", "vae")})
+
+
+def schedule(depth):
+    return Node("CODE_Schedule", {"model": ("prior", "model"), "depth": depth})
+
+
 WORKFLOWS = {
     "restore-in-one-node": Workflow(
         "## Restore a picture in one node\n\nRun it: a flower with 40 % wrong pixels comes back.\n\n"
@@ -528,6 +561,141 @@ WORKFLOWS = {
             },
         },
     ),
+    "cycle-sde": Workflow(
+        "## A rose becomes a daisy, and stays a rose\n\n**Cycle-SDE** adds noise to the picture, remembers it, and "
+        "takes it away under another condition: what the model would have said anyway stays. *The same again* has the "
+        "rose on both sides, with a cfg of 7.5, and gets the picture back to the last bit, as its report "
+        "says.\n\n**Try** a *depth* of 0.4 in CODE Schedule (keeps more) or 0.8, *record* independent (keeps more), "
+        "another *label* in Daisy, or *form* recorded noise in *The same again*, which loses digits.",
+        {
+            "Picture and prior": whole("rose-2"),
+            "From, and to": {**from_to("rose", "daisy"), "schedule": schedule(0.6)},
+            "Another flower": {
+                "cycle": edited("CODE_CycleSDE"),
+                "report": told(("cycle", "report")),
+            },
+            "The same flower": {
+                "again": edited(
+                    "CODE_CycleSDE",
+                    title="The same again",
+                    target=("source", "CONDITIONING"),
+                    negative=("prior", "unconditional"),
+                    cfg=7.5,
+                    source_cfg=7.5,
+                ),
+                "report_again": told(("again", "report")),
+            },
+            "Look": {
+                "cycle_picture": seen("cycle"),
+                "again_picture": seen("again"),
+                **compared("a daisy, the same again", a=("cycle_picture", "IMAGE"), b=("again_picture", "IMAGE")),
+                **saved(("cycle_picture", "IMAGE"), "cycle-sde"),
+            },
+        },
+    ),
+    "inpaint": Workflow(
+        "## Fill in a hole, with the SDE and with the ODE\n\nThe same hole, prior and noise levels. **ddpm** draws "
+        "noise at each step and so forgets what does not fit; **ddim** keeps what it began with. Four *repeats* of "
+        "each step fit better still, and take four times as long. Outside the hole every picture is the input, bit "
+        "for bit.\n\n**Try** another *seed*, *solver* sde_dpmpp_2m, *noise* fixed. **Your own picture:** paint the "
+        "mask in Load Image's mask editor, and connect it to the three nodes.",
+        {
+            "Picture and prior": {**whole("sunflower-1"), "schedule": schedule(1.0)},
+            "The hole": {
+                "nothing": Node(
+                    "SolidMask",
+                    {"value": 0.0, "width": ("prior", "size"), "height": ("prior", "size")},
+                    title="Nothing",
+                ),
+                "square": Node("SolidMask", {"value": 1.0, "width": 24, "height": 24}, title="A square"),
+                "hole": Node(
+                    "MaskComposite",
+                    {
+                        "destination": ("nothing", "MASK"),
+                        "source": ("square", "MASK"),
+                        "x": 20,
+                        "y": 20,
+                        "operation": "add",
+                    },
+                    title="The hole",
+                ),
+                "shown": Node("MaskPreview", {"mask": ("hole", "MASK")}, size=(260, 230)),
+            },
+            "Fill it": {
+                "sde": inpainted("SDE"),
+                "ode": inpainted("ODE", solver="ddim"),
+                "repeated": inpainted("SDE, four times", repeats=4),
+            },
+            "Look": {
+                "sde_picture": seen("sde"),
+                "ode_picture": seen("ode"),
+                "repeated_picture": seen("repeated"),
+                **compared(
+                    "SDE, ODE, SDE four times",
+                    a=("sde_picture", "IMAGE"),
+                    b=("ode_picture", "IMAGE"),
+                    c=("repeated_picture", "IMAGE"),
+                ),
+                **saved(("repeated_picture", "IMAGE"), "inpaint"),
+            },
+        },
+    ),
+    "diffedit": Workflow(
+        "## Change the flower, keep the rest\n\n**DiffEdit Mask** finds where the model sees a rose and a daisy "
+        "differently. **DiffEdit** changes what lies there, by Cycle-SDE (*sde*) or by inversion (*ode*); outside, the "
+        "picture stays bit for bit.\n\n**Try** a lower *threshold* or a larger *grow* in DiffEdit Mask, which change "
+        "more, or another *label*. **Your own mask** fits in its place.",
+        {
+            "Picture and prior": whole("rose-2"),
+            "From, and to": {**from_to("rose", "daisy"), "schedule": schedule(0.6)},
+            "Find where": {
+                "find": Node(
+                    "CODE_DiffEditMask",
+                    {
+                        "model": ("prior", "model"),
+                        "latent": ("encoded", "LATENT"),
+                        "source": ("source", "CONDITIONING"),
+                        "target": ("target", "CONDITIONING"),
+                        "threshold": 0.35,
+                        "grow": 2,
+                        "blur": 1.0,
+                    },
+                ),
+                "shown": Node("MaskPreview", {"mask": ("find", "mask")}, title="The mask", size=(260, 230)),
+                "heat": Node("PreviewImage", {"images": ("find", "heat")}, title="The heat", size=(260, 230)),
+            },
+            "Change it": {
+                "sde": edited("CODE_DiffEdit", title="DiffEdit-SDE", mask=("find", "mask")),
+                "ode": edited("CODE_DiffEdit", title="DiffEdit-ODE", mask=("find", "mask"), kind="ode"),
+            },
+            "Look": {
+                "sde_picture": seen("sde"),
+                "ode_picture": seen("ode"),
+                **compared("DiffEdit-SDE, DiffEdit-ODE", a=("sde_picture", "IMAGE"), b=("ode_picture", "IMAGE")),
+                **saved(("sde_picture", "IMAGE"), "diffedit"),
+            },
+        },
+    ),
+    "ddib": Workflow(
+        "## Any flower into any other\n\n**DDIB** carries the picture up under what it shows, and brings it down as "
+        "what it shall show; layout and colours stay. *ode* inverts the picture, as DDIB was published; *sde* adds "
+        "noise and keeps it, by Cycle-SDE.\n\n**Try** another *label* in Daisy, a *depth* of 0.5 (keeps more) or 0.8, "
+        "a *cfg* of 2 (keeps more) or 5. With prompts instead of classes it runs on any model.",
+        {
+            "Picture and prior": whole("dandelion-1"),
+            "From, and to": {**from_to("dandelion", "daisy"), "schedule": schedule(0.6)},
+            "Translate": {
+                "sde": edited("CODE_DDIB", title="DDIB-SDE"),
+                "ode": edited("CODE_DDIB", title="DDIB-ODE", kind="ode"),
+            },
+            "Look": {
+                "sde_picture": seen("sde"),
+                "ode_picture": seen("ode"),
+                **compared("DDIB-SDE, DDIB-ODE", a=("sde_picture", "IMAGE"), b=("ode_picture", "IMAGE")),
+                **saved(("sde_picture", "IMAGE"), "ddib"),
+            },
+        },
+    ),
     "by-hand": Workflow(
         "## Each part its own way\n\nThe steps of *step-by-step*, each set for itself. **Up:** the clip takes each "
         "channel's range in the picture without its outermost 2 % (*quantile*), and nothing is thresholded. **Towards "
@@ -629,6 +797,33 @@ WORKFLOWS = {
                 ),
                 "measured": told(("compare", "report")),
                 **saved(("compare", "sheet"), "as-published"),
+            },
+        },
+    ),
+    "drag": Workflow(
+        "## Drag petals\n\nRun it: two petals of the sunflower move to where the arrows point. **SDE-Drag** shows the "
+        "picture after the first run; click a source and then its target for more pairs, drag an end to move it, "
+        "right-click it to delete the pair.\n\n**Try** *kind* **ode**, whose colours get harsh; a *radius* of 5, which "
+        "moves less; a *depth* of 0.6, the paper's for Stable Diffusion. **Your own picture:** put *Load Image* in "
+        "place of Example Picture, paint what may change in its mask editor, and connect *MASK* to *mask*.",
+        {
+            "Picture and prior": {**PRIOR, **example("sunflower-1", "none")},
+            "Drag": {
+                "drag": sampler(
+                    "CODE_Drag",
+                    vae=("prior", "vae"),
+                    image=("picture", "original"),
+                    points='[{"from":[12,27],"to":[5,20]},{"from":[20,43],"to":[13,48]}]',
+                    depth=0.4,
+                    steps=15,
+                    radius=8,
+                ),
+                "report": told(("drag", "report")),
+            },
+            "Look": {
+                **compared("dragged", a=("drag", "dragged")),
+                "each": Node("PreviewImage", {"images": ("drag", "steps")}, title="After each step", size=(420, 260)),
+                **saved(("drag", "dragged"), "dragged"),
             },
         },
     ),

@@ -17,6 +17,11 @@ OURS = {
     "CODE_LangevinUpdate",
     "CODE_ODEDecode",
     "CODE_SDEdit",
+    "CODE_CycleSDE",
+    "CODE_Inpaint",
+    "CODE_DiffEdit",
+    "CODE_DiffEditMask",
+    "CODE_DDIB",
     "CODE_CompareImages",
     "CODE_ExamplePicture",
 }

@@ -13,8 +13,12 @@ from confident_ode.evaluation.comparison import comparison
 from confident_ode.priors.loading import load
 from confident_ode.samplers import langevin, ode, sde
 from confident_ode.samplers.clipping import ConfidenceClip, observation_range, quantile_range
-from confident_ode.samplers.denoisers import dynamic_thresholding
-from confident_ode.samplers.noise import LANGEVIN, SDEDIT, START, seeded_noise
+from confident_ode.samplers.ddib import translate_by_ode, translate_by_sde
+from confident_ode.samplers.denoisers import classifier_free_guidance, dynamic_thresholding
+from confident_ode.samplers.diffedit import disagreement, mask_from
+from confident_ode.samplers.drag import drag
+from confident_ode.samplers.inpaint import inpaint
+from confident_ode.samplers.noise import DRAG, INPAINT, LANGEVIN, MASK_MAPS, RECORD, SDEDIT, START, seeded_noise
 from confident_ode.samplers.noise_levels import decode_path
 from confident_ode.samplers.odedit import odedit
 from confident_ode.samplers.official import Official, official_code
@@ -40,6 +44,7 @@ def quick(name):
     text = json.dumps(shipped(name))
     if name not in AS_IT_IS:
         text = text.replace("flowers64", "flowers32").replace("CODE_ExamplePicture", "TEST_SmallExample")
+        text = text.replace("[20,43]", "[20,24]").replace("[13,48]", "[13,28]")
         text = text.replace('"0.2, 0.4, 0.6"', '"0.4"').replace('"0.005, 0.02, 0.08"', '"0.02"')
     return json.loads(text)
 
@@ -50,9 +55,15 @@ class Pixels:
     def __init__(self, name, threshold):
         self.prior, self.threshold = load(name), threshold
 
-    def denoiser(self, label, cfg=1.0):
-        """model(x, sigma) -> x0-hat for any batch, in windows where a picture is larger than the prior."""
-        model = windowed(self.prior.model(guidance=cfg, threshold=False), self.prior.size, 8)
+    def denoiser(self, label, cfg=1.0, away=None):
+        """model(x, sigma) -> x0-hat for any batch, in windows where a picture is larger than the prior.
+
+        away: the class that it is guided away from, None for no class.
+        """
+        model = self.prior.model(guidance=cfg if away is None else 1.0, threshold=False)
+        if away is not None:
+            model = classifier_free_guidance(model, cfg, {"class_labels": self.prior.classes.index(away)})
+        model = windowed(model, self.prior.size, 8)
         model = dynamic_thresholding(model) if self.threshold else model
         return lambda x, sigma: model(x, sigma, **self.prior.conditioning(label, len(x)))
 
@@ -141,6 +152,49 @@ def decode(model, latent, sigmas, positive, solver, cfg, clip=None, trajectory=N
     return [x if kept is None else kept(x, sigmas[-1].item())]
 
 
+def both(model, source, target, cfg=3.0, source_cfg=1.0, negative=False):
+    """Denoisers of the target, guided away from the source where nothing is connected to negative, and the source."""
+    away = source if negative is False else None
+    return model.denoiser(target, cfg, away), model.denoiser(source, source_cfg)
+
+
+def cycle(model, latent, sigmas, source, target, seed, record, eta, form, **guidance):
+    assert form == "delta"
+    target, source = both(model, source, target, **guidance)
+    noise = seeded_noise(seed, RECORD)
+    return [translate_by_sde(target, latent, sigmas, source=source, noise_sampler=noise, kind=record, eta=eta)]
+
+
+def translate(model, latent, sigmas, source, target, kind, seed, solver, mask=None, **guidance):
+    target, source = both(model, source, target, **guidance)
+    settings = {"source": source, "mask": None if mask is None else mask[:, None]}
+    if kind == "ode":
+        return [translate_by_ode(target, latent, sigmas, solver=solver, **settings)]
+    return [translate_by_sde(target, latent, sigmas, noise_sampler=seeded_noise(seed, RECORD), **settings)]
+
+
+def differing(model, latent, source, target, seed, cfg, strength, maps, **settings):
+    assert cfg == 1
+    target, source = both(model, source, target, cfg)
+    level, noise = model.path(1, strength)[:1], seeded_noise(seed, MASK_MAPS)
+    difference = disagreement(target, latent, level, source=source, noise_sampler=noise, maps=maps)
+    return [mask_from(difference, **settings)[:, 0]]
+
+
+def fill(model, latent, sigmas, positive, solver, noise, repeats, seed, cfg, mask):
+    settings = {"solver": solver, "fixed_noise": noise == "fixed", "repeats": repeats, "mask": mask[:, None]}
+    model = model.denoiser(positive, cfg)
+    return [inpaint(model, latent, sigmas, noise_sampler=seeded_noise(seed, INPAINT), **settings)]
+
+
+def composite(destination, source, x, y, operation):
+    assert operation == "add"
+    hole = destination.clone()
+    height, width = hole[:, y:, x:].shape[1:]
+    hole[:, y:, x:][:, : source.shape[1], : source.shape[2]] += source[:, :height, :width]
+    return [hole.clamp(0, 1)]
+
+
 def sdedit(model, latent, sigmas, positive, seed, repeats, cfg):
     noise = seeded_noise(seed, SDEDIT)
     return [sde.sdedit(model.denoiser(positive, cfg), latent, sigmas, noise_sampler=noise, repeats=repeats)]
@@ -187,6 +241,15 @@ def edit(model, vae, image, positive, damage, seed, step_size, temperature, step
     settings = {"damage": damage, "step": step_size, "temperature": temperature, "seed": seed}
     path = to_zero(model.path(steps, depth, "linspace"))
     return to_pixels(odedit(model.denoiser(positive, cfg), to_latent(image, vae)[0], path, **settings), vae)
+
+
+def dragged(model, vae, image, positive, points, depth, steps, seed, cfg_start, cfg_end, fit, max_side, **options):
+    """Without a negative, so that there is no guidance."""
+    pairs, every = [(tuple(pair["from"]), tuple(pair["to"])) for pair in json.loads(points)], []
+    options |= {"noise_sampler": seeded_noise(seed, DRAG), "on_step": every.append}
+    path = model.path(steps, depth, "linspace")
+    x = drag(model.denoiser(positive), to_latent(image, vae)[0], path, pairs=pairs, **options)
+    return [*to_pixels(x, vae), *to_pixels(torch.cat(every), vae)]
 
 
 def as_published(model, vae, image, positive, seed, samples, n, depth, step_size, updates, quirks, eta, start, **_):
@@ -253,10 +316,18 @@ NODES = {
     "CODE_LangevinUpdate": update,
     "CODE_ODEDecode": decode,
     "CODE_SDEdit": sdedit,
+    "CODE_CycleSDE": cycle,
+    "CODE_Inpaint": fill,
+    "CODE_DiffEditMask": differing,
+    "CODE_DiffEdit": translate,
+    "CODE_DDIB": translate,
     "CODE_Restore": code,
     "CODE_ODEdit": edit,
+    "CODE_Drag": dragged,
     "CODE_Official": as_published,
     "CODE_Film": lambda **inputs: [None, *code(samples=1, **inputs)],
+    "SolidMask": lambda value, width, height: [torch.full((1, height, width), value)],
+    "MaskComposite": composite,
     "SplitSigmas": split,
     "ImageScaleBy": lanczos,
     "ImageStitch": stitch,

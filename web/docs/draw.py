@@ -212,6 +212,98 @@ def sdedit(pack):
     return pack.sheet([f"depth {depth}" for depth in depths], rows, ["SDEdit", "CODE"])
 
 
+def classes(pack, *labels):
+    return [pack("ClassCondition", pack.model, label)[0] for label in labels]
+
+
+def edited(pack, node, picture, source, target, depth=0.6, **options):
+    """An undamaged Example Picture after a node that takes a source and a target, and all that the node gave out."""
+    _, original, _ = pack.example(picture, "none")
+    source, target = classes(pack, source, target)
+    links = {"model": pack.model, "latent": pack.encoded(original), "source": source, "target": target, "seed": 0}
+    links |= {} if node == "DiffEditMask" else {"sigmas": pack.path(depth)}
+    outputs = pack(node, **{**links, **options})
+    return pack.decoded(outputs[0]) if isinstance(outputs[0], dict) else None, outputs
+
+
+def cycle_sde(pack):
+    _, original, _ = pack.example("rose-2", "none")
+    path, cells = {"record": "markov", "eta": 1.0}, [pack.cell(original, "a rose")]
+    for depth in (0.4, 0.6, 0.8):
+        image, _ = edited(pack, "CycleSDE", "rose-2", "rose", "daisy", depth, **path)
+        cells.append(pack.cell(image, f"daisy, depth {depth}"))
+    image, _ = edited(pack, "CycleSDE", "rose-2", "rose", "daisy", **{**path, "record": "independent"})
+    cells.append(pack.cell(image, "independent, depth 0.6"))
+    guided = {"cfg": 15.0, "source_cfg": 15.0, "negative": pack.no_class}
+    image, (*_, report) = edited(pack, "CycleSDE", "rose-2", "rose", "rose", **path, **guided)
+    cells.append(pack.cell(image, "rose, cfg 15", *report.rstrip(".").split("picture ")[1:]))
+    return pack.grid(cells)
+
+
+def inpaint(pack):
+    _, original, _ = pack.example("sunflower-1", "none")
+    mask = torch.zeros(1, pack.size, pack.size)
+    mask[:, 20:44, 20:44] = 1
+    cells = [pack.cell(original * (1 - mask[..., None]), "the hole")]
+    for solver, noise, repeats in (
+        ("ddpm", "fresh", 1),
+        ("ddpm", "fresh", 4),
+        ("ddpm", "fixed", 1),
+        ("sde_dpmpp_2m", "fresh", 1),
+        ("ddim", "fresh", 1),
+    ):
+        links = (pack.model, pack.encoded(original), pack.path(1.0), pack.no_class)
+        image = pack.decoded(pack("Inpaint", *links, solver, noise, repeats, 0, mask=mask)[0])
+        more = ", fixed" if noise == "fixed" else f", repeats {repeats}" if repeats > 1 else ""
+        cells.append(pack.scored(image, original, solver + more))
+    return pack.grid(cells)
+
+
+def found(pack, picture, source, target, **options):
+    """(MASK, heat) of DiffEdit Mask."""
+    return edited(pack, "DiffEditMask", picture, source, target, **options)[1]
+
+
+SOFT = {"threshold": 0.35, "grow": 2, "blur": 1.0}
+
+
+def diffedit_mask(pack):
+    _, original, _ = pack.example("rose-2", "none")
+    cells = [pack.cell(original, "rose to daisy"), pack.cell(found(pack, "rose-2", "rose", "daisy")[1], "heat")]
+    settings = {
+        "threshold 0.5": {},
+        "0.35": {"threshold": 0.35},
+        "0.35, grow 2, blur 1": SOFT,
+        "strength 0.8": {"strength": 0.8},
+    }
+    for name, options in settings.items():
+        mask = found(pack, "rose-2", "rose", "daisy", **options)[0]
+        cells.append(pack.cell(mask[..., None].expand(-1, -1, -1, 3), name))
+    return pack.grid(cells)
+
+
+def diffedit(pack):
+    rows, titles = [], {"rose-2": ("rose", "daisy"), "tulip-1": ("tulip", "sunflower")}
+    for picture, ends in titles.items():
+        _, original, _ = pack.example(picture, "none")
+        mask = found(pack, picture, *ends, **SOFT)[0]
+        edits = [edited(pack, "DiffEdit", picture, *ends, mask=mask, kind=kind)[0] for kind in ("sde", "ode")]
+        rows.append([pack.cell(image) for image in (original, mask[..., None].expand(-1, -1, -1, 3), *edits)])
+    return pack.sheet(["", "mask", "sde", "ode"], rows, [f"{a} to {b}" for a, b in titles.values()])
+
+
+def ddib(pack):
+    rows, titles = (
+        [],
+        {"dandelion-1": ("dandelion", "daisy"), "rose-2": ("rose", "daisy"), "daisy-2": ("daisy", "tulip")},
+    )
+    for picture, ends in titles.items():
+        _, original, _ = pack.example(picture, "none")
+        edits = [edited(pack, "DDIB", picture, *ends, kind=kind)[0] for kind in ("sde", "ode")]
+        rows.append([pack.cell(image) for image in (original, *edits)])
+    return pack.sheet(["", "sde", "ode"], rows, [f"{a} to {b}" for a, b in titles.values()])
+
+
 def restore(pack):
     cells = []
     for picture, damage, preset in (
@@ -309,6 +401,38 @@ def corrupt_image(pack):
     return pack.grid(cells, 8)
 
 
+def drag(pack):
+    """Two pictures with their points, and where the points were dragged: by the SDE at two depths, and by the ODE."""
+    rows = []
+    for picture, source, target in (("sunflower-1", (12, 27), (5, 20)), ("daisy-2", (35, 34), (45, 24))):
+        original = pack.example(picture, "none")[1]
+        pair = f'[{{"from": {list(source)}, "to": {list(target)}}}]'
+        cells = [pack.cell(with_arrow(original, source, target))]
+        for kind, depth in (("sde", 0.4), ("sde", 0.6), ("ode", 0.4)):
+            settings = ("at once", depth, 15, 8, 1.1, 0.3, 1.0, 3.0, 0)
+            picture = pack("Drag", pack.model, pack.vae, original, pack.no_class, pair, kind, *settings)[0]
+            cells.append(pack.cell(enlarged(picture)))
+        rows.append(cells)
+    return pack.sheet(["points", "sde, depth 0.4", "sde, depth 0.6", "ode, depth 0.4"], rows)
+
+
+def enlarged(image, times=4):
+    return image.repeat_interleave(times, 1).repeat_interleave(times, 2)
+
+
+def with_arrow(image, source, target, times=4):
+    """IMAGE, enlarged, with an arrow from a point to another."""
+    picture = Image.fromarray((255 * enlarged(image, times)[0]).byte().numpy())
+    draw, (x, y), (u, v) = ImageDraw.Draw(picture), *([times * c for c in point] for point in (source, target))
+    angle = math.atan2(v - y, u - x)
+    tips = [(u - 14 * math.cos(angle + side), v - 14 * math.sin(angle + side)) for side in (0.5, -0.5)]
+    for width, colour in ((7, "white"), (3, "#2f8fff")):
+        draw.line((x, y, u, v), colour, width)
+        draw.line((*tips[0], u, v, *tips[1]), colour, width)
+    draw.ellipse((x - 5, y - 5, x + 5, y + 5), "#ff3d7f", "white")
+    return torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(1, *picture.size[::-1], 3) / 255
+
+
 PAGES = {
     "CODE_LoadPixelPrior": load_pixel_prior,
     "CODE_ClassCondition": class_condition,
@@ -318,8 +442,14 @@ PAGES = {
     "CODE_LangevinUpdate": langevin_update,
     "CODE_ODEDecode": ode_decode,
     "CODE_SDEdit": sdedit,
+    "CODE_CycleSDE": cycle_sde,
+    "CODE_Inpaint": inpaint,
+    "CODE_DiffEditMask": diffedit_mask,
+    "CODE_DiffEdit": diffedit,
+    "CODE_DDIB": ddib,
     "CODE_Restore": restore,
     "CODE_ODEdit": odedit,
+    "CODE_Drag": drag,
     "CODE_Official": official,
     "CODE_Knobs": knobs,
     "CODE_Film": film,
