@@ -16,7 +16,7 @@ def latent_mask(model, mask, samples):
     if len(mask) not in (1, len(samples)):
         raise ValueError(f"There are {len(mask)} masks for {len(samples)} pictures: give one, or one each.")
     if not mask.isfinite().all() or not mask.any():
-        raise ValueError("The mask marks nothing to restore, or holds NaN: paint what is to be restored.")
+        raise ValueError("The mask marks nothing to change, or holds NaN: paint what is to be changed.")
     mask = torch.nn.functional.adaptive_avg_pool2d(mask.clamp(0, 1), (height, width))
     return mask.view(len(mask), *[1] * (samples.ndim - 3), height, width)
 

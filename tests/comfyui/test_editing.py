@@ -447,7 +447,7 @@ def inversion(latent=None, sigmas=None):
     )[2]
 
 
-ONE_OF, PAINT, ANOTHER = "take one of", "paint what is to be restored", "The trajectory is that of another picture"
+ONE_OF, PAINT, ANOTHER = "take one of", "paint what is to be changed", "The trajectory is that of another picture"
 DIRECT = {"eta": 0.0}
 MASKS = {"height": 8, "width": 8, "fill": "normal", "value": 0.5, "seed": 0}
 # (node, what is said, what is wrong)

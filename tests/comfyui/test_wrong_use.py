@@ -130,8 +130,8 @@ for kind in ("DDIMInvert", "ODEDecode"):
 
 MASKS = {
     "of another size": ("mask of the picture's size", {"height": 48}),
-    "all zero": ("paint what is to be restored", {"fill": "constant"}),
-    "NaN": ("paint what is to be restored", {"fill": "nan"}),
+    "all zero": ("paint what is to be changed", {"fill": "constant"}),
+    "NaN": ("paint what is to be changed", {"fill": "nan"}),
     "more than pictures": ("give one, or one each", {"batch": 3}),
     "none": ("The mask is empty", {"batch": 0}),
     "without width": ("The mask is empty", {"width": 0}),
