@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from confident_ode.samplers.denoisers import CallCounter, gaussian_denoiser
-from confident_ode.samplers.statistics import BANDS, SMALLEST, STATISTICS, read
+from confident_ode.samplers.statistics import BANDS, SMALLEST, STATISTICS, normality, read, where_most_grows
 
 LEVELS = torch.tensor([0.05, 0.3, 1.0], dtype=torch.float64)
 VARIANCE = 0.25
@@ -70,3 +70,30 @@ def test_any_size_and_plain_pictures_are_read_as_numbers(shape):
         found = read(lambda x, sigma, plain=picture: plain, picture, LEVELS)
         assert found.isfinite().all()
         assert found.min() >= math.log(SMALLEST) - 1e-3
+
+
+def test_normality_of_noise_and_of_what_is_not():
+    noise = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    mean, spread, kurtosis, spectrum = normality(noise)
+    assert mean == pytest.approx(0, abs=0.02)
+    assert spread == pytest.approx(1, abs=0.02)
+    assert kurtosis == pytest.approx(3, abs=0.1)
+    assert spectrum == pytest.approx([1, 1, 1, 1], abs=0.06)
+    smooth = torch.nn.functional.avg_pool2d(noise, 2, 1)
+    falling = normality(smooth)[3]
+    assert falling == sorted(falling, reverse=True)
+    assert normality(2 * noise + 1)[:2] == pytest.approx((1, 2), abs=0.05)
+    assert normality(noise.sign())[2] == pytest.approx(1, abs=0.01)
+    # all of the power of an alternating pattern is at the finest
+    stripes = torch.ones(1, 1, 8, 8) * torch.tensor([1.0, -1.0]).repeat(4)
+    assert normality(stripes)[3][:3] == pytest.approx([0, 0, 0], abs=1e-6)
+    assert len(normality(noise[..., :2, :2])[3]) == 2
+
+
+def test_where_most_of_an_error_grows():
+    levels = [8.0, 4.0, 2.0, 1.0, 0.5]
+    assert where_most_grows(levels, [0.0, 0.1, 0.2, 1.0, 1.1]) == (2.0, 1.0)
+    assert where_most_grows(levels, [0.0, 1.0, 2.0, 3.0, 4.0]) == (8.0, 1.0)
+    # what falls again is no growth
+    assert where_most_grows(levels, [0.0, 2.0, 0.1, 0.2, 0.3]) == (8.0, 4.0)
+    assert where_most_grows(levels, [1.0, 1.0, 0.5, 0.5, 0.0]) is None
