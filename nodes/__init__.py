@@ -12,11 +12,13 @@ from .decode import ODEDecode
 from .diffedit import DiffEdit, DiffEditMask
 from .drag import Drag
 from .examples import ExamplePicture
+from .guided_decode import GuidedDecode
 from .inpaint import Inpaint
 from .invert import DDIMInvert
 from .knobs import Film, Knobs
 from .langevin import LangevinUpdate
 from .loaders import LoadPixelPrior
+from .null_text import NullText
 from .odedit import ODEdit
 from .official import OfficialCode
 from .restore import Restore
@@ -31,6 +33,8 @@ NODES = [
     ConfidenceClip,
     LangevinUpdate,
     ODEDecode,
+    NullText,
+    GuidedDecode,
     SDEdit,
     CycleSDE,
     Inpaint,

@@ -11,7 +11,18 @@ from .solvers import solver_method
 
 
 def decode(
-    guided, samples, path, callback, *, solver="ab2", sampler=None, clip=None, trajectory=None, mask=None, resets=None
+    guided,
+    samples,
+    path,
+    callback,
+    *,
+    solver="ab2",
+    sampler=None,
+    clip=None,
+    trajectory=None,
+    mask=None,
+    resets=None,
+    companion=None,
 ):
     """The LATENT tensor at the end of a decode `path`, and the clip that it went through. clip: ClipSettings.
 
@@ -25,7 +36,7 @@ def decode(
         if mask is not None:
             times = resets or resets_on(solver, sigmas)
             kept = trajectory.map(lambda state: state.to(x)).keep(mask.to(x), resets=times)
-        method = solver_method(solver, sampler, _both(made["clip"], kept))
+        method = solver_method(solver, sampler, _both(made["clip"], kept), companion)
         x = method(model, x, sigmas, extra_args, callback, disable)
         return kept(x, sigmas[-1].item()) if kept else x
 
@@ -75,6 +86,12 @@ class ODEDecode(sockets.Node):
                     tooltip="From DDIM Invert. With a mask, what is outside it is held to these states at every step.",
                 ),
                 sockets.mask(" Needs trajectory."),
+                sockets.Companion.Input(
+                    "companion",
+                    optional=True,
+                    tooltip="From DDIM Invert, for the solvers edict, bdia and belm, which come back only with it. It "
+                    "fits the latent as inverted: after Langevin updates or a clip take another solver.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The restored picture, for VAE Decode."),
@@ -96,6 +113,7 @@ class ODEDecode(sockets.Node):
         sampler=None,
         trajectory=None,
         mask=None,
+        companion=None,
     ):
         samples = samples_of(model, latent)
         path, mask = ve_sigmas(model, sigmas), mask_in(latent, mask)
@@ -114,5 +132,6 @@ class ODEDecode(sockets.Node):
             clip=clip,
             trajectory=trajectory,
             mask=mask,
+            companion=companion,
         )
         return io.NodeOutput({**latent, "samples": decoded}, heat_of(used, samples))

@@ -12,6 +12,7 @@ import comfy.supported_models_base
 import torch
 
 from ..evaluation.restoring import PIXELS_AT_ONCE
+from ..priors.loading import embedded
 from ..samplers.denoisers import dynamic_thresholding
 from ..samplers.windows import windowed, windows_of
 
@@ -81,9 +82,16 @@ class PixelModel(comfy.model_base.BaseModel):
             raise ValueError(f"The prior has no class {index}: connect its own MODEL to Class Condition.")
         return torch.tensor([index])
 
+    def embedded(self, labels):
+        """What labels (B,) are embedded as, (B, D), float32."""
+        return self.diffusion_model.unet.class_embedding(labels).float()
+
 
 class PixelNetwork(torch.nn.Module):
-    """network(x_vp, t, y=labels) with ComfyUI's arguments; pictures larger than the prior's go to it in windows."""
+    """network(x_vp, t, y=labels) with ComfyUI's arguments; pictures larger than the prior's go to it in windows.
+
+    y: (B,) integers, or what they are embedded as, (B, D) floats.
+    """
 
     def __init__(self, prior):
         super().__init__()
@@ -118,7 +126,10 @@ def windows_at_once(prior):
 def _predicted(unet, channels, x, t, y):
     # a picture in many windows is one call, which would outlast an interrupt
     comfy.model_management.throw_exception_if_processing_interrupted()
-    return unet(x, t, class_labels=y).sample[:, :channels]
+    if y is None or not y.is_floating_point():
+        return unet(x, t, class_labels=y).sample[:, :channels]
+    with embedded(unet, y):
+        return unet(x, t, class_labels=torch.zeros_like(y[:, 0], dtype=torch.long)).sample[:, :channels]
 
 
 def native_model(prior, threshold=False):

@@ -13,7 +13,7 @@ import torch
 MASK = 0xFFFFFFFF
 CHUNK = 1 << 16
 # what is drawn for one purpose is independent of what is drawn for another from the same seed
-START, LANGEVIN, SDEDIT, RECORD, INPAINT, MASK_MAPS, DRAG = range(7)
+START, LANGEVIN, SDEDIT, RECORD, INPAINT, MASK_MAPS, DRAG, NULL_TEXT = range(8)
 
 
 def philox(counter, key):

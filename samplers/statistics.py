@@ -1,5 +1,8 @@
 """What a model's estimates on the way up the ODE say about a picture: statistics that damage shifts."""
 
+from bisect import bisect_right
+from itertools import accumulate, pairwise
+
 import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
@@ -10,6 +13,7 @@ BANDS = 3
 # of eps-hat and of x0-hat: bands and the rest below them, and three numbers more each
 STATISTICS = 2 * (BANDS + 1 + 3)
 SMALLEST = 1e-4
+POWERS = 4
 
 
 def read(model, x, sigmas, extra_args=None, *, seed=0):
@@ -59,3 +63,35 @@ def _spreads(x):
 
 def _log(spread):
     return spread.clamp(min=SMALLEST).log()
+
+
+def normality(x):
+    """What tells x, (B, ..., H, W), from white noise: (mean, spread, kurtosis, spectrum), floats.
+
+    Of normals these are 0, 1, 3 and all 1. spectrum: the mean power in each of POWERS equal bands of frequency, coarse
+    to fine, up to half a cycle a pixel; a band that a small picture does not have is left out.
+    """
+    x = x.float()
+    mean, spread = x.mean(), x.std(unbiased=False)
+    kurtosis = ((x - mean) / spread.clamp(min=SMALLEST)).pow(4).mean()
+    power = torch.fft.fft2(x, norm="ortho").abs().square().flatten(0, -3).mean(0)
+    across, down = (torch.fft.fftfreq(side, device=x.device).abs() for side in (x.shape[-1], x.shape[-2]))
+    band = (2 * POWERS * torch.maximum(down[:, None], across)).long().clamp(max=POWERS - 1)
+    spectrum = [power[band == k].mean() for k in range(POWERS) if (band == k).any()]
+    mean, spread, kurtosis, *spectrum = torch.stack([mean, spread, kurtosis, *spectrum]).tolist()
+    return mean, spread, kurtosis, spectrum
+
+
+def where_most_grows(levels, errors):
+    """The shortest stretch (from, to) of a path over which more than half of the growth of errors lies, or None.
+
+    levels, errors: floats, an error for each level of the path.
+    """
+    grown = [0.0, *accumulate(max(0.0, after - before) for before, after in pairwise(errors))]
+    half = grown[-1] / 2
+    ends = ((i, bisect_right(grown, start + half)) for i, start in enumerate(grown))
+    stretches = [(i, end) for i, end in ends if end < len(grown)]
+    if not half or not stretches:
+        return None
+    i, end = min(stretches, key=lambda stretch: stretch[1] - stretch[0])
+    return levels[i], levels[end]

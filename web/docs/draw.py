@@ -137,7 +137,7 @@ def schedule(pack):
         for sigma in path.tolist():
             draw.ellipse((place(sigma) - 5, y - 5, place(sigma) + 5, y + 5), "#2f6fdb")
         report = pack.inverted(original, path, add_noise=False, seed=0, measure=True)[4]
-        draw.text((width - right + 20, y - 9), report.split(" at ")[-1].rstrip("."), "#66666e", font)
+        draw.text((width - right + 20, y - 9), re.search(r"at (\S+ dB PSNR)", report)[1], "#66666e", font)
     for sigma in (0.01, 0.03, 0.1, 0.3, 1.0):
         draw.text((place(sigma), 205), f"{sigma:g}", "#66666e", font, anchor="ma")
     draw.text((20, 205), "sigma", "#66666e", font)
@@ -433,6 +433,46 @@ def with_arrow(image, source, target, times=4):
     return torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(1, *picture.size[::-1], 3) / 255
 
 
+def inverted_rose(pack, steps=20):
+    """(the picture, DDIM Invert's outputs, the rest that Guided Decode takes) of a rose, by DDIM, to depth 0.4."""
+    _, original, _ = pack.example("rose-2", "none")
+    rose, daisy = classes(pack, "rose", "daisy")
+    inverted = pack(
+        "DDIMInvert", pack.model, pack.encoded(original), pack.path(0.4, steps), rose, "euler", False, 0, False
+    )
+    return original, inverted, rose, daisy
+
+
+def came_down(pack, inverted, source, target, method, cfg=7.5, corrections=None):
+    """Guided Decode: the IMAGE."""
+    latent, sigmas, trajectory = inverted[:3]
+    links = (pack.model, latent, sigmas, source, target, method, pack.no_class, cfg, trajectory, corrections)
+    return pack.decoded(pack("GuidedDecode", *links)[0])
+
+
+def guided_decode(pack):
+    original, inverted, rose, daisy = inverted_rose(pack)
+    rows = [
+        [pack.scored(came_down(pack, inverted, rose, target, method), original) for target in (rose, daisy)]
+        for method in ("direct", "negative prompt", "plain")
+    ]
+    beside = [[pack.cell(original)], [pack.cell(original)], [pack.cell(original)]]
+    rows = [[*first, *rest] for first, rest in zip(beside, rows, strict=True)]
+    return pack.sheet(["a rose", "a rose again", "a daisy"], rows, ["direct", "negative prompt", "plain"])
+
+
+def null_text(pack):
+    original, inverted, rose, daisy = inverted_rose(pack)
+    sigmas, trajectory = inverted[1:3]
+    columns = [[pack.scored(came_down(pack, inverted, rose, target, "plain"), original) for target in (rose, daisy)]]
+    for bias in ("off", "first", "every"):
+        fit = pack("NullText", pack.model, trajectory, sigmas, rose, pack.no_class, 7.5, 10, bias, 1, 0, 0, 1e-5)[0]
+        found = [came_down(pack, inverted, rose, target, "null-text", corrections=fit) for target in (rose, daisy)]
+        columns.append([pack.scored(image, original) for image in found])
+    titles = ["plain", "off", "first", "every"]
+    return pack.sheet(titles, [list(row) for row in zip(*columns, strict=True)], ["a rose again", "a daisy"])
+
+
 PAGES = {
     "CODE_LoadPixelPrior": load_pixel_prior,
     "CODE_ClassCondition": class_condition,
@@ -441,6 +481,8 @@ PAGES = {
     "CODE_ConfidenceClip": confidence_clip,
     "CODE_LangevinUpdate": langevin_update,
     "CODE_ODEDecode": ode_decode,
+    "CODE_NullText": null_text,
+    "CODE_GuidedDecode": guided_decode,
     "CODE_SDEdit": sdedit,
     "CODE_CycleSDE": cycle_sde,
     "CODE_Inpaint": inpaint,
