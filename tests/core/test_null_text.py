@@ -9,6 +9,7 @@ from confident_ode.samplers.null_text import NOISE_BIASES, Corrections, correcte
 from confident_ode.samplers.ode import euler
 from confident_ode.samplers.trajectory import Trajectory
 from core.toys import F64, normal_pictures, refuses, rms, toy_path
+from speed.clock import peak_memory
 
 VARIANCE, GUIDANCE = 0.25, 7.5
 MEAN = 0.35 + 0.001 * normal_pictures((1, 4, 1, 1), 5)
@@ -150,3 +151,32 @@ def test_what_cannot_work_is_refused():
     )
     with pytest.raises(ValueError, match="no state at sigma"):
         null_text.null_text(conditional, x, toy_path(48, 600), unconditional=unconditional, path=path, null=NULL)
+
+
+@pytest.mark.parametrize("noise_bias", NOISE_BIASES)
+def test_it_needs_the_memory_of_one_pass_backwards_whatever_its_steps(noise_bias):
+    """Over all steps and updates: no more than one loss and its gradient, and what is found."""
+    layers = [torch.nn.Conv2d(8 if i else 1, 8 if i < 9 else 1, 3, padding=1) for i in range(10)]
+    network = torch.nn.Sequential(*(each for layer in layers for each in (layer, torch.nn.SiLU()))).requires_grad_(
+        False
+    )
+    model = lambda x, sigma, **_: 0.1 * network(x)  # noqa: E731
+    null_model = lambda x, sigma, null, **_: 0.1 * network(x + null)  # noqa: E731
+    x, sigmas = torch.randn(1, 1, 64, 64), torch.linspace(2, 0.1, 7)
+    path = Trajectory(x)
+    for s in sigmas.tolist():
+        path.reached(s, x)
+
+    def fit():
+        options = {"null": torch.zeros(1, 1, 1, 1), "path": path, "updates": 5, "tolerance": 0.0}
+        null_text.null_text(model, x, sigmas, unconditional=null_model, noise_bias=noise_bias, **options)
+
+    def once():
+        null, bias = torch.zeros(1, 1, 1, 1, requires_grad=True), torch.zeros_like(x, requires_grad=noise_bias != "off")
+        loss = (
+            (null_model(x + bias, None, null) + (model(x + bias, None) if noise_bias != "off" else 0)).square().mean()
+        )
+        loss.backward()
+
+    # a dozen states are what Adam and the results hold
+    assert peak_memory(fit, x.device) < 1.1 * peak_memory(once, x.device) + 24 * x.nbytes
