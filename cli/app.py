@@ -456,6 +456,9 @@ def edits(
     steps: Annotated[
         int, numerics("Steps of the whole schedule, each way, for one class into another; a depth takes its share.")
     ] = 50,
+    solver: Annotated[
+        str, numerics("How the ODE is followed there: euler is the paper's DDIM, ab2 more exact.")
+    ] = "euler",
     split: Annotated[
         str, results("The split that the prior was not trained on: photos of its second half are edited.")
     ] = "val",
@@ -469,7 +472,9 @@ def edits(
     with one_sentence():
         from .editing import measure_edits
 
-        measure_edits(photos, output, prior, count, inpaint_steps, steps, guidance, seed, split, device, precision)
+        measure_edits(
+            photos, output, prior, count, inpaint_steps, steps, guidance, solver, seed, split, device, precision
+        )
 
 
 @app.command()

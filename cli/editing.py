@@ -33,6 +33,7 @@ from ..evaluation.report import Figure, Heading, Table, Text, markdown
 from ..evaluation.sheets import Cell, contact_sheet
 from ..priors.export import write
 from ..priors.loading import load
+from ..samplers.ode import SOLVERS
 from .bench import command, read_all, sides, where
 from .photos import make_folder
 from .pictures import save, save_text, to_image
@@ -45,12 +46,14 @@ ALT = "Inpainting by the SDE minus by the ODE, and FD-flowers of edits over thei
 OF_INPAINTING, OF_TRANSLATING = ("fd", "psnr", "features"), ("fd", "l2", "psnr", "ssim", "features", "success")
 
 
-def measure_edits(photos, folder, prior, count, inpaint_steps, steps, guidance, seed, split, device, precision):
+def measure_edits(photos, folder, prior, count, inpaint_steps, steps, guidance, solver, seed, split, device, precision):
     """Measure editing on photos, print the tables, and write editing.md, editing.png and pictures.png to `folder`.
 
     photos: a folder as for `bench`. inpaint_steps: "25,50,100". Raises ValueError or OSError with one sentence.
     """
     counts = steps_listed(inpaint_steps)
+    if solver not in SOLVERS:
+        raise ValueError(f"The solver {solver!r} is unknown: take one of {', '.join(SOLVERS)}.")
     if count < 2 or steps < 10 or seed < 0:
         raise ValueError("Measuring edits takes at least 2 photos, 10 steps, and a seed of at least 0.")
     loaded = load(prior, device, precision)
@@ -58,9 +61,11 @@ def measure_edits(photos, folder, prior, count, inpaint_steps, steps, guidance, 
     targets = another_class(labels, len(loaded.classes))
     make_folder(folder)
     with call_progress(Console(stderr=True)) as bar:
-        editor = Editor(loaded, *(each.to(loaded.device) for each in (pictures, labels, targets)), guidance, seed)
+        editor = Editor(
+            loaded, *(each.to(loaded.device) for each in (pictures, labels, targets)), guidance, seed, solver=solver
+        )
         batches = -(-count // editor.batch)
-        task = bar.add_task(f"Editing {count} photos", total=batches * measured_calls(counts, steps))
+        task = bar.add_task(f"Editing {count} photos", total=batches * measured_calls(counts, steps, solver))
         editor = replace(editor, on_call=lambda: bar.advance(task))
         judge = judge_of(pictures, targets, loaded.classes, known)
         exact = editor if precision == "fp32" else replace(editor, prior=load(prior, device))
@@ -70,7 +75,7 @@ def measure_edits(photos, folder, prior, count, inpaint_steps, steps, guidance, 
         f"{len(known)} others are what is real."
     )
     drawn = Figure(curves(found, counts), ALT, "editing.png")
-    text = markdown([lead, *report(found, drawn, counts, steps, guidance, count)])
+    text = markdown([lead, *report(found, drawn, counts, steps, guidance, solver, count)])
     write(folder / drawn.name, drawn.png)
     save(sheet(found), folder / "pictures.png")
     save_text(text, folder / "editing.md")
@@ -124,7 +129,7 @@ def judge_of(pictures, targets, classes, known):
     return Judge(pictures, classifier, real, resamples(len(pictures), RESAMPLES), of_targets)
 
 
-def report(found, drawn, inpaint_steps, steps, guidance, count):
+def report(found, drawn, inpaint_steps, steps, guidance, solver, count):
     """The parts of the report; drawn: its Figure."""
     few = (
         f" That is the distance of {count} photos, of which it takes {PER_FEATURE * FEATURES} to mean much: compare "
@@ -144,7 +149,7 @@ def report(found, drawn, inpaint_steps, steps, guidance, count):
             "is on the same photos, masks and noise to start from."
         ),
         *(part for hole in HOLES for part in inpaint_parts(found, hole, inpaint_steps)),
-        *(part for what in DEPTHS for part in translate_parts(found, what, steps, guidance)),
+        *(part for what in DEPTHS for part in translate_parts(found, what, steps, guidance, solver)),
         Heading("What comes back unchanged (Table 3)"),
         Text(
             f"PSNR in dB of {min(count, FEW)} photos, up the whole schedule and down again in {RETURN_STEPS} "
@@ -175,12 +180,12 @@ def inpaint_rows(found, hole, order, noise, steps):
     yield ["SDE − ODE", *cells]
 
 
-def translate_parts(found, what, steps, guidance):
+def translate_parts(found, what, steps, guidance, solver):
     columns = [key for key in OF_TRANSLATING if key in next(iter(found.translated.values()))]
     yield Heading(f"{what}: one flower into another (Table {6 if what == 'DDIB' else 8})")
     yield Text(
-        f"{steps} steps for the whole schedule, each way; guidance {guidance:g} towards the new class and 1 from the "
-        "old. Success is the share that the classifier takes for the new class."
+        f"{steps} steps for the whole schedule, each way, the ODE by {solver}; guidance {guidance:g} towards the new "
+        "class and 1 from the old. Success is the share that the classifier takes for the new class."
     )
     rows = [
         [f"{fraction:g}", kind, *(number(found.translated[what, kind, fraction][key][0], key) for key in columns)]

@@ -43,7 +43,6 @@ RETURNS = ("DDIM", "Cycle-SDE, recorded noise", "Cycle-SDE")
 GUIDANCES = (1.0, 3.0, 7.5)
 RETURN_STEPS, FEW = 50, 4
 SHOWN_DEPTH = 0.6
-SOLVER = "ab2"
 # what they are called, and the decimals that are shown
 COLUMNS = {
     "fd": ("FD-flowers", 3),
@@ -72,8 +71,8 @@ def decoding(prior, fraction, steps):
 class Editor:
     """Edits photos (P, C, S, S) in [-1, 1] with a prior: from their classes `labels` into `targets`, (P,).
 
-    guidance: towards the target; towards a photo's own class it is 1. Photo i draws with seed + i. on_call(): called
-    after each network call on a batch. Results are in [-1, 1], on the CPU.
+    guidance: towards the target; towards a photo's own class it is 1. Photo i draws with seed + i. solver: of the ODE,
+    up and down. on_call(): called after each network call on a batch. Results are in [-1, 1], on the CPU.
     """
 
     prior: Prior
@@ -83,6 +82,7 @@ class Editor:
     guidance: float = 3.0
     seed: int = 0
     batch: int = 32
+    solver: str = "euler"
     on_call: Callable | None = None
 
     def holes(self, name):
@@ -108,7 +108,7 @@ class Editor:
             options = {"source": self.model(self.labels[part]), "mask": None if masks is None else masks[part]}
             if kind == "SDE":
                 return translate_by_sde(*models, noise_sampler=self.noise(part, RECORD), **options)
-            return translate_by_ode(*models, solver=SOLVER, **options)
+            return translate_by_ode(*models, solver=self.solver, **options)
 
         return self.all(of)
 
@@ -156,11 +156,11 @@ def steps_of(fraction, steps):
     return max(2, round(fraction * steps))
 
 
-def translate_calls(kind, fraction, steps):
+def translate_calls(kind, fraction, steps, solver="euler"):
     """The network calls of `Editor.translated` on a batch."""
     count = steps_of(fraction, steps)
     path = torch.arange(count, -1, -1)
-    return 2 * count if kind == "SDE" else network_calls(SOLVER, encode_path(path)) + network_calls(SOLVER, path)
+    return 2 * count if kind == "SDE" else network_calls(solver, encode_path(path)) + network_calls(solver, path)
 
 
 @dataclass(frozen=True)
@@ -242,10 +242,12 @@ def measured(editor, judge, exact, inpaint_steps=(25, 50, 100), steps=50):
     )
 
 
-def measured_calls(inpaint_steps, steps):
+def measured_calls(inpaint_steps, steps, solver):
     """The network calls of `measured` on one batch, without those of the few photos that return and are timed."""
     of_inpainting = sum(count for *_, count in inpaint_settings(inpaint_steps))
-    return of_inpainting + 2 * MAPS + sum(translate_calls(kind, f, steps) for _, kind, f in translate_settings())
+    return (
+        of_inpainting + 2 * MAPS + sum(translate_calls(kind, f, steps, solver) for _, kind, f in translate_settings())
+    )
 
 
 def inpainting(editor, judge, steps):

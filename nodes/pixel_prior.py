@@ -126,7 +126,7 @@ def windows_at_once(prior):
 def _predicted(unet, channels, x, t, y):
     # a picture in many windows is one call, which would outlast an interrupt
     comfy.model_management.throw_exception_if_processing_interrupted()
-    if y is None or not y.is_floating_point():
+    if y is None or y.ndim == 1:
         return unet(x, t, class_labels=y).sample[:, :channels]
     with embedded(unet, y):
         return unet(x, t, class_labels=torch.zeros_like(y[:, 0], dtype=torch.long)).sample[:, :channels]

@@ -24,7 +24,7 @@ def translate_by_ode(
         raise ValueError(f"The solver {solver!r} is unknown: take one of {', '.join(SOLVERS)}.")
     descending(sigmas)
     up, solve, path = encode_path(sigmas), SOLVERS[solver], Trajectory(x)
-    steps = len(up) - 1
+    steps, resets = len(up) - 1, network_calls(solver, sigmas) + 1
 
     def seen(state):
         path(state)
@@ -32,7 +32,7 @@ def translate_by_ode(
             callback(state)
 
     x = path.reached(up[-1].item(), solve(source, x, up, extra_args, seen))
-    held = path.keep(mask, resets=network_calls(solver, sigmas) + 1) if mask is not None else None
+    held = path.keep(mask, resets) if mask is not None else None
     counted = callback and (lambda state: callback({**state, "i": state["i"] + steps}))
     x = solve(model, x, sigmas, extra_args, counted, clip=held)
     return held(x, sigmas[-1].item()) if held else x

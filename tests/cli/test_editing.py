@@ -18,8 +18,8 @@ from PIL import Image
 from prior.tiny import write_prior
 
 
-def measure(photos, output, prior, count=3, inpaint_steps="2,3", steps=10):
-    measure_edits(photos, output, str(prior), count, inpaint_steps, steps, 3.0, 0, "val", "cpu", "fp32")
+def measure(photos, output, prior, count=3, inpaint_steps="2,3", steps=10, solver="euler"):
+    measure_edits(photos, output, str(prior), count, inpaint_steps, steps, 3.0, solver, 0, "val", "cpu", "fp32")
 
 
 def test_a_report_curves_and_a_sheet(flower_photos, two_flowers, tmp_path, monkeypatch, capsys):
@@ -53,6 +53,7 @@ def test_a_report_curves_and_a_sheet(flower_photos, two_flowers, tmp_path, monke
         ({"inpaint_steps": "50,25"}, "numbers of at least 2 that rise"),
         ({"inpaint_steps": "many"}, "numbers of at least 2 that rise"),
         ({"steps": 5}, "10 steps"),
+        ({"solver": "magic"}, "solver 'magic' is unknown"),
     ],
 )
 def test_what_it_cannot_do_it_says_before_it_starts(flower_photos, two_flowers, tmp_path, change, message):
