@@ -57,8 +57,7 @@ class NoiseLevels:
         if not bool((sigmas.diff() > 0).all()):
             raise ValueError("The betas do not raise the noise at every timestep: the schedule is not usable.")
         self.sigmas = sigmas
-        self._logs, self._log_steps = sigmas.log(), (sigmas[1:] / sigmas[:-1]).log()
-        self._inner = self._logs[1:-1]
+        self._inner, self._log_steps = sigmas[1:-1], (sigmas[1:] / sigmas[:-1]).log()
 
     def __len__(self):
         return len(self.sigmas)
@@ -79,10 +78,10 @@ class NoiseLevels:
 
     def timestep(self, sigma):
         """The timestep in [0, T - 1] whose noise level is `sigma` (a number or tensor), float64; inverse of `sigma`."""
-        # few operations, as this is done at each network call
-        log = torch.as_tensor(sigma, dtype=torch.float64, device=self.sigmas.device).log()
-        low = torch.searchsorted(self._inner, log, right=True)
-        return low + ((log - self._logs[low]) / self._log_steps[low]).clamp(0, 1)
+        sigma = torch.as_tensor(sigma, dtype=torch.float64, device=self.sigmas.device)
+        low = torch.searchsorted(self._inner, sigma, right=True)
+        # log 1 is 0 to the bit, so that the table's levels are whole
+        return low + ((sigma / self.sigmas[low]).log() / self._log_steps[low]).clamp(0, 1)
 
     def alpha_bar(self, timestep):
         """alpha_bar at `timestep`, float64."""
