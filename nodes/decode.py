@@ -2,7 +2,6 @@
 
 from comfy_api.latest import io
 
-from ..samplers.ode import network_calls
 from . import sockets
 from .clip import heat_of
 from .guider import Guided, Progress, samples_of, ve_sigmas
@@ -27,25 +26,20 @@ def decode(
     """The LATENT tensor at the end of a decode `path`, and the clip that it went through. clip: ClipSettings.
 
     trajectory, mask: where the mask, (B or 1, 1, H, W), is 0, each state is reset to the inversion's, and the end to
-    the picture itself. resets: how often in all, where this path is a part of the way; None: `resets_on` this path.
+    the picture itself. resets: how often in all, where this path is a part of the way; None: before each of its
+    steps, and at the end.
     """
     made = {}
 
     def down(model, x, sigmas, extra_args, callback, disable):
         made["clip"], kept = clip and clip.clip_for(x), None
         if mask is not None:
-            times = resets or resets_on(solver, sigmas)
-            kept = trajectory.map(lambda state: state.to(x)).keep(mask.to(x), resets=times)
+            kept = trajectory.map(lambda state: state.to(x)).keep(mask.to(x), resets=resets or len(sigmas))
         method = solver_method(solver, sampler, _both(made["clip"], kept), companion)
         x = method(model, x, sigmas, extra_args, callback, disable)
         return kept(x, sigmas[-1].item()) if kept else x
 
     return guided.run(down, samples, path, callback), made["clip"]
-
-
-def resets_on(solver, path):
-    """How often `decode` resets what a mask keeps: before each network call, and at the end."""
-    return network_calls(solver, path) + 1
 
 
 def _both(first, second):

@@ -16,7 +16,7 @@ from ..samplers.windows import whole_shape, windows_of
 from . import sockets
 from .automatic import choose
 from .clip import clip_settings, heat_of, mask_of
-from .decode import decode, resets_on
+from .decode import decode
 from .guider import Guided, Progress, noise_levels, samples_of
 from .invert import invert
 from .langevin import calls_told, update
@@ -291,7 +291,7 @@ def restored_latent(
         "clip": clips.get("down"),
         "mask": mask,
         "trajectory": trajectory,
-        "resets": sum(resets_on(solver, part) for part, _ in parts),
+        "resets": sum(len(part) for part, _ in parts),
     }
     drawn = 0
     for part, factor in parts:

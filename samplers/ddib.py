@@ -6,7 +6,7 @@ it shall show. DiffEdit (2210.11427) is DDIB (2203.08382) inside a mask, which `
 
 from .checks import descending
 from .cycle import cycle_sde, record
-from .ode import SOLVERS, network_calls
+from .ode import SOLVERS, counting_on
 from .restore import encode_path
 from .trajectory import Trajectory
 
@@ -24,17 +24,9 @@ def translate_by_ode(
         raise ValueError(f"The solver {solver!r} is unknown: take one of {', '.join(SOLVERS)}.")
     descending(sigmas)
     up, solve, path = encode_path(sigmas), SOLVERS[solver], Trajectory(x)
-    steps, resets = len(up) - 1, network_calls(solver, sigmas) + 1
-
-    def seen(state):
-        path(state)
-        if callback:
-            callback(state)
-
-    x = path.reached(up[-1].item(), solve(source, x, up, extra_args, seen))
-    held = path.keep(mask, resets) if mask is not None else None
-    counted = callback and (lambda state: callback({**state, "i": state["i"] + steps}))
-    x = solve(model, x, sigmas, extra_args, counted, clip=held)
+    x = path.reached(up[-1].item(), solve(source, x, up, extra_args, path.before(callback)))
+    held = path.keep(mask, resets=len(sigmas)) if mask is not None else None
+    x = solve(model, x, sigmas, extra_args, counting_on(callback, len(up) - 1), clip=held)
     return held(x, sigmas[-1].item()) if held else x
 
 

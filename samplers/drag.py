@@ -11,7 +11,7 @@ import torch
 
 from .cycle import cycle_sde, record
 from .noise_levels import ve_to_vp, vp_to_ve
-from .ode import SOLVERS, network_calls
+from .ode import SOLVERS, counting_on, network_calls
 from .restore import encode_path
 from .trajectory import Trajectory
 
@@ -152,19 +152,12 @@ def drag_step(
         start = copy_paste(path.states[top], x, top, moves, noise_sampler, **pasted)
         return cycle_sde(model, start, sigmas, _for_both(extra_args), callback, path=path, mask=mask)
     up, path = encode_path(sigmas), Trajectory(x)
-
-    def seen(state):
-        path(state)
-        if callback:
-            callback(state)
-
-    state = path.reached(top, SOLVERS[solver](model, x, up, extra_args, seen))
+    state = path.reached(top, SOLVERS[solver](model, x, up, extra_args, path.before(callback)))
     start = copy_paste(state, x, top, moves, noise_sampler, **pasted)
     held = None if mask is None else path.keep(mask, resets=len(sigmas) - 1)
-    counted = callback and (lambda state: callback({**state, "i": state["i"] + len(up) - 1}))
     # as Cycle-SDE does it, after each step and not before the first
     clip = held and (lambda x, sigma: x if sigma == top else held(x, sigma))
-    down = SOLVERS[solver](model, start, sigmas, extra_args, counted, clip=clip)
+    down = SOLVERS[solver](model, start, sigmas, extra_args, counting_on(callback, len(up) - 1), clip=clip)
     return held(down, sigmas[-1].item()) if held else down
 
 
@@ -201,7 +194,7 @@ def drag(
             x,
             sigmas,
             extra_args,
-            callback and counted_from(callback, k * drag_reports(sigmas, options.get("kind", "sde"))),
+            counting_on(callback, k * drag_reports(sigmas, options.get("kind", "sde"))),
             moves=moves,
             noise_sampler=numbered_from(noise_sampler, k * drag_draws(pairs, sigmas)),
             radius=radius,
@@ -210,11 +203,6 @@ def drag(
         if on_step is not None:
             on_step(x)
     return x
-
-
-def counted_from(callback, first):
-    """`callback` for a run whose steps are counted on from `first`."""
-    return lambda state: callback({**state, "i": first + state["i"]})
 
 
 def numbered_from(noise_sampler, first):

@@ -44,6 +44,11 @@ def report(callback, i, x, sigma, denoised):
         callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
 
 
+def counting_on(callback, done):
+    """The callback of a later part of a run, whose steps count on from `done`."""
+    return callback and (lambda state: callback({**state, "i": state["i"] + done}))
+
+
 def euler(model, x, sigmas, extra_args=None, callback=None, disable=None, *, clip=None, convention="source"):
     """DDIM: x + (s_next - s) eps(x, s) (eq. 13 of Song et al. 2021, Euler's method in VE). One call a step.
 

@@ -7,7 +7,7 @@ import torch
 from .checks import descending, finite
 from .langevin import check_updates, langevin, langevin_calls, safe_step, vp_noise
 from .noise import LANGEVIN, START, item_seeds, seeded_noise
-from .ode import SOLVERS, network_calls
+from .ode import SOLVERS, counting_on, network_calls
 
 
 def restore(
@@ -81,7 +81,7 @@ def restore(
                 x,
                 path,
                 extra_args,
-                _counting_on(callback, done),
+                counting_on(callback, done),
                 noise_sampler=noise_sampler.shifted(drawn),
                 step=step * factor,
                 updates=updates,
@@ -95,7 +95,7 @@ def restore(
             )
             drawn, done = drawn + updates, done + langevin_calls(updates, blocks, noiseless_last)
         if len(path) > 1:
-            x = solve(model, x, path, extra_args, _counting_on(callback, done), clip=decode_clip)
+            x = solve(model, x, path, extra_args, counting_on(callback, done), clip=decode_clip)
             done += len(path) - 1
     return finite(x, "The restored picture")
 
@@ -182,8 +182,3 @@ def check_parts(parts, step, updates, blocks=4, decay=0.8, temperature=1.0, mode
 
 def _repeated(value, samples):
     return value.repeat_interleave(samples, 0) if isinstance(value, torch.Tensor) and samples > 1 else value
-
-
-def _counting_on(callback, done):
-    """The callback of a later part, whose steps count on from `done`."""
-    return callback and (lambda report: callback({**report, "i": report["i"] + done}))

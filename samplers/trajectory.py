@@ -15,6 +15,16 @@ class Trajectory:
     def __call__(self, report):
         self.states[report["sigma"]] = report["x"]
 
+    def before(self, callback):
+        """A callback that records, and calls `callback`, if there is one."""
+
+        def seen(report):
+            self(report)
+            if callback is not None:
+                callback(report)
+
+        return seen
+
     def reached(self, sigma, x):
         """Record the end of the path, which no callback sees; returns x."""
         self.states[sigma] = x
@@ -40,9 +50,9 @@ class Trajectory:
     def keep(self, mask, resets=1):
         """A solver's clip(x, sigma) that resets x to the recorded state where mask is 0 and leaves it where it is 1.
 
-        mask: (B or 1, 1, H, W) in [0, 1]. resets: how often it will be called; each takes its share, so that between 0
-        and 1 the mask says how much is left of a change in all. The clip raises ValueError at a level that the encoding
-        did not meet.
+        mask: (B or 1, 1, H, W) in [0, 1]. resets: how often it will be called on the state itself; each takes its
+        share, so that between 0 and 1 the mask says how much is left of a change in all. The clip raises ValueError at
+        a level that the encoding did not meet.
         """
         mask = mask ** (1 / resets)
 

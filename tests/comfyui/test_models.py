@@ -16,7 +16,7 @@ from confident_ode.samplers.denoisers import classifier_free_guidance
 from confident_ode.samplers.langevin import langevin
 from confident_ode.samplers.noise import LANGEVIN, SDEDIT, START, seeded_noise
 from confident_ode.samplers.noise_levels import karras_sigmas, sigma_of_tau
-from confident_ode.samplers.ode import SOLVERS, ab2, network_calls
+from confident_ode.samplers.ode import SOLVERS, ab2
 from confident_ode.samplers.restore import encode_path
 from confident_ode.samplers.sde import sdedit
 from confident_ode.samplers.trajectory import Trajectory
@@ -227,7 +227,7 @@ def by_the_core(through_comfyui):
     results |= {name: ab2(model, x, up, clip=clips[name]) for name in RANGES}
     results |= {name: update(results["clipped"], **settings) for name, settings in MODES.items()}
     # the mask is set once more at the end, where the picture itself is kept
-    keep = trajectory.keep(mask[:, None], resets=network_calls("ab2", path) + 1)
+    keep = trajectory.keep(mask[:, None], resets=len(path))
     results["kept"] = keep(ab2(model, results["moved"], path, clip=keep), 0.0)
     results["edited"] = sdedit(model, x, path, noise_sampler=seeded_noise([9, 10], SDEDIT), repeats=2)
     results |= {name: solve(model, x, up) for name, solve in SOLVERS.items()}

@@ -222,13 +222,13 @@ def test_a_mask_keeps_at_every_level(server, info):
 
 
 def test_a_soft_mask_takes_its_share_in_all(server, info, prior):
-    """However many levels there are: each of the resets, counted here, takes as much of it."""
+    """However many levels there are: each reset, one a level of each part of the way down, takes as much of it."""
     node = given(server, info, names=PICTURES[:1], **CUSTOM, step_size=2e-3, mask=0.5)
     with torch.inference_mode():
-        calls = count()
-        masked(prior, latent(node.seen), lambda trajectory: lambda x, sigma: (next(calls), x)[1])
+        path = path_of(prior, 6, 0.4)
+        resets = sum(len(part) for part, _ in decode_parts(path, levels_of(prior, path)))
         soft = torch.full((1, 1, 1, 1), 0.5)
-        x = masked(prior, latent(node.seen), lambda trajectory: trajectory.keep(soft, resets=next(calls)))
+        x = masked(prior, latent(node.seen), lambda trajectory: trajectory.keep(soft, resets=resets))
     same(node.image, pixels(x))
 
 

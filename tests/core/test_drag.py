@@ -26,6 +26,7 @@ from confident_ode.samplers.noise import seeded_noise
 from confident_ode.samplers.noise_levels import ve_to_vp
 from core.test_no_sync import NoWaitingCopies
 from core.toys import F64, G1, LEVELS, normal_pictures, refuses, toy_path
+from torch.testing import assert_close
 
 PATH = toy_path()[:-1]
 PAIRS = [((8.0, 8.0), (14.0, 8.0)), ((20.0, 22.0), (20.0, 17.0))]
@@ -146,6 +147,16 @@ def test_outside_the_mask_nothing_changes(kind):
     assert (y[inside] - x[inside]).abs().mean() > 1e-3
     whole = {"pairs": PAIRS, "noise_sampler": NOISE, "kind": kind}
     assert torch.equal(drag(bent, x, PATH, mask=torch.ones_like(mask), **whole), drag(bent, x, PATH, **whole))
+
+
+@pytest.mark.parametrize("solver", ["ab2", "euler", "heun"])  # dpmpp_2m steps by what a state was before the reset
+def test_a_soft_mask_leaves_its_share_whatever_the_solver(solver):
+    """Where the ODE stands still, half of what was pasted."""
+    x, mask = pictures(), torch.ones(1, 1, 32, 32, dtype=F64)
+    still = {"moves": moves_of(PAIRS)[0], "noise_sampler": NOISE, "kind": "ode", "solver": solver}
+    whole, half = (drag_step(lambda x, sigma: x, x, PATH, mask=share * mask, **still) for share in (1, 0.5))
+    assert_close(half - x, (whole - x) / 2, atol=1e-12, rtol=0)
+    assert (whole - x).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("kind", KINDS)
