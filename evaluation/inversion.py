@@ -18,6 +18,7 @@ FITTED = {"Null-Text": "off", "TOP, noise at the depth": "first", "TOP, noise at
 WAYS = ("guidance 1", "DDIM", "negative prompt", "direct", *FITTED)
 # standard deviations of pixel noise, of 255
 NOISES = (5, 10, 20)
+CONDITIONS = ("the photo", *(f"noise {std}" for std in NOISES), "wrong class")
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ def followed(inverter, way):
 
 
 def robustness(inverter):
-    """{way: [mean PSNR to what was inverted: the photos, with the noise of each of NOISES, under a wrong class]}."""
+    """(what was inverted, {way: what came back}), each a list for CONDITIONS of (P, C, S, S)."""
     inverters = [inverter, *(noised(inverter, std) for std in NOISES), misnamed(inverter)]
-    return {way: [psnrs(each.came_back(way)[:, 0], each.photos).mean().item() for each in inverters] for way in WAYS}
+    back = {way: [each.came_back(way)[:, 0] for each in inverters] for way in WAYS}
+    return [each.photos.cpu() for each in inverters], back

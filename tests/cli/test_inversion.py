@@ -8,6 +8,8 @@ from confident_ode.evaluation.inversion import WAYS, Inverter, misnamed, noised,
 from confident_ode.priors.loading import load
 from PIL import Image
 
+PICTURES = ("inversions.png", "robustness.png", "pictures.png")
+
 
 def measure(photos, output, prior, count=2, steps=3, depth=0.5):
     measure_inversions(photos, output, str(prior), count, depth, steps, 7.5, 2, 0, "val", "cpu")
@@ -19,14 +21,15 @@ def inverter(folder):
     return Inverter(load(folder), pictures, labels, 1 - labels, guidance=7.5, steps=4, updates=3, batch=2)
 
 
-def test_a_report_and_a_sheet(flower_photos, two_flowers, tmp_path, capsys):
+def test_a_report_and_its_pictures(flower_photos, two_flowers, tmp_path, capsys):
     measure(flower_photos, tmp_path, two_flowers)
     report = (tmp_path / "inversions.md").read_text()
     assert report in capsys.readouterr().out
     rows = [line.strip("| ").split(" | ") for line in report.splitlines() if line.startswith("|")]
     assert [row[0] for row in rows if row[0] in WAYS] == [*WAYS, *WAYS]
     assert all(row[3] == "100.00" for row in rows if row[0] == "direct" and len(row) == 8)
-    assert np.asarray(Image.open(tmp_path / "inversions.png")).std() > 10
+    assert all(np.asarray(Image.open(tmp_path / name)).std() > 10 for name in PICTURES)
+    assert "](robustness.png)" in report
 
 
 def test_what_comes_back(two_flowers):
