@@ -692,7 +692,8 @@ def judge(
     val: Annotated[Path | None, results("Photos that it was not trained on, if CREDITS.csv names none.")] = None,
     samples: Annotated[int, results("How many samples to draw. 320 is the least for FD-flowers to mean much.")] = 320,
     guidance: Annotated[float, model("Pull towards the class asked for.")] = 2.0,
-    steps: Annotated[int, numerics("Ancestral steps for a sample.")] = 40,
+    steps: Annotated[int, numerics("Network calls for a sample, but for one.")] = 40,
+    ancestral: Annotated[bool, numerics("Draw by DDPM's steps instead of DPM-Solver++(2M): take hundreds.")] = False,
     seed: Annotated[int, results("The same seed gives the same samples.")] = 0,
     classifier: Annotated[Path | None, model("A folder made by `priors classifier`; if not given, of flowers.")] = None,
     device: Annotated[str, machine("auto, cpu or cuda. auto takes a GPU where there is one.")] = "auto",
@@ -701,7 +702,7 @@ def judge(
     with one_sentence():
         from .judge import judge_prior
 
-        judge_prior(prior, photos, output, val, classifier, samples, guidance, steps, seed, device)
+        judge_prior(prior, photos, output, val, classifier, samples, guidance, steps, ancestral, seed, device)
 
 
 @priors_app.command()

@@ -16,7 +16,7 @@ from .pictures import save, save_text
 from .progress import call_progress
 
 
-def judge_prior(prior, photos, folder, val, classifier, samples, guidance, steps, seed, device):
+def judge_prior(prior, photos, folder, val, classifier, samples, guidance, steps, ancestral, seed, device):
     """Measure a prior, print a table, and write judgement.json, samples.png and nearest.png to `folder`."""
     if samples < 2 or steps < 1:
         raise ValueError("Judging takes at least 2 samples, each of at least 1 step.")
@@ -30,7 +30,16 @@ def judge_prior(prior, photos, folder, val, classifier, samples, guidance, steps
     with call_progress(Console(stderr=True)) as bar:
         task = bar.add_task(f"Judging {prior}", total=judge_calls(samples, steps, len(held_out)))
         numbers, pictures = judge(
-            loaded, known, held_out, judge_of, samples, guidance, steps, seed, lambda: bar.advance(task)
+            loaded,
+            known,
+            held_out,
+            judge_of,
+            samples,
+            guidance,
+            steps,
+            seed,
+            lambda: bar.advance(task),
+            ancestral,
         )
     for name, picture in pictures.items():
         save(picture, folder / name)

@@ -30,7 +30,7 @@ EXAMPLES = {
 
 def drawn(prior, label, seed):
     """A sample of the class as an 8-bit image."""
-    return tiled(sample(prior, [prior.classes.index(label)], STEPS, GUIDANCE, seed), 1)
+    return tiled(sample(prior, [prior.classes.index(label)], STEPS, GUIDANCE, seed, ancestral=True), 1)
 
 
 def main(folder=FOLDER):

@@ -45,19 +45,21 @@ class Nearest:
 
 
 @torch.inference_mode()
-def judge(prior, photos, held_out, classifier, samples=320, guidance=2.0, steps=40, seed=0, on_call=None):
+def judge(
+    prior, photos, held_out, classifier, samples=320, guidance=2.0, steps=40, seed=0, on_call=None, ancestral=False
+):
     """(numbers, pictures): what was measured, as plain values, and {file name: image}.
 
     photos, held_out: those that the prior was trained on, and others, as `read_photos` gives them. samples: how many
-    are drawn, with classes in turn. on_call: called after each network call, of which there are `judge_calls`. Raises
-    ValueError with one sentence.
+    are drawn, with classes in turn; steps, ancestral: as for `sample`. on_call: called after each network call, of
+    which there are `judge_calls`. Raises ValueError with one sentence.
     """
     if prior.channels != 3:
         raise ValueError(f"{prior.name} is not of RGB pictures, which is what the classifier looks at.")
     real, known = (view(each.pictures, prior.size, 0) for each in (held_out, photos))
     levels = denoising(prior, real, on_call)
     labels = [i % len(prior.classes) if prior.conditional else None for i in range(samples)]
-    drawn = sample(prior, labels, steps, guidance, seed, on_call=on_call).clamp(-1, 1)
+    drawn = sample(prior, labels, steps, guidance, seed, on_call=on_call, ancestral=ancestral).clamp(-1, 1)
 
     features, of_real, of_known = (in_batches(classifier.features, each) for each in (drawn, real, known))
     both = nearest(torch.cat([drawn, real]), photos, prior.size, classifier)
@@ -68,6 +70,7 @@ def judge(prior, photos, held_out, classifier, samples=320, guidance=2.0, steps=
         "samples": samples,
         "guidance": guidance if prior.conditional else None,
         "steps": steps,
+        "ancestral": ancestral,
         "seed": seed,
         "held_out": len(real),
         "trained_on": len(known),

@@ -44,7 +44,7 @@ Kept is the moving average of the weights, in float16.{started}
 
 ![The loss, and the error on held-out photos](curve.png)
 {held_out}
-**Samples.** `samples.png` shows the noise of seed 0 after 40 ancestral steps{guidance}.
+**Samples.** `samples.png` shows the noise of seed 0 after 40 steps of DPM-Solver++(2M){guidance}.
 """
 
 
