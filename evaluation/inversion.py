@@ -15,7 +15,8 @@ from .editing import Editor, decoding
 
 # noise_bias of those that fit corrections
 FITTED = {"Null-Text": "off", "TOP, noise at the depth": "first", "TOP, noise at every step": "every"}
-WAYS = ("guidance 1", "DDIM", "negative prompt", "direct", *FITTED)
+DIRECT = ("direct", "direct, source unguided")
+WAYS = ("guidance 1", "DDIM", "negative prompt", *DIRECT, *FITTED)
 # standard deviations of pixel noise, of 255
 NOISES = (5, 10, 20)
 CONDITIONS = ("the photo", *(f"noise {std}" for std in NOISES), "wrong class")
@@ -52,8 +53,8 @@ class Inverter(Editor):
             return lambda to: euler(self.guided(to), top, path)
         if way == "negative prompt":
             return lambda to: euler(self.away_from(labels, to), top, path)
-        if way == "direct":
-            source = self.guided(labels)
+        if way in DIRECT:
+            source = self.guided(labels) if way == "direct" else self.plain(labels)
             return lambda to: cycle_sde(self.guided(to), top, path, path=kept, source=source, eta=0.0)
         unconditional, null = self.null_model()
         fit = {"unconditional": unconditional, "guidance": self.guidance}

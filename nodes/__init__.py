@@ -9,6 +9,7 @@ from .corrupt import CorruptImage
 from .cycle import CycleSDE
 from .ddib import DDIB
 from .decode import ODEDecode
+from .decoder_inversion import DecoderInversion
 from .diffedit import DiffEdit, DiffEditMask
 from .drag import Drag
 from .examples import ExamplePicture
@@ -35,6 +36,7 @@ NODES = [
     ODEDecode,
     NullText,
     GuidedDecode,
+    DecoderInversion,
     SDEdit,
     CycleSDE,
     Inpaint,

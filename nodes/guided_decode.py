@@ -9,7 +9,7 @@ from ..samplers.ode import euler
 from . import sockets
 from .cycle import moved
 from .decode import check_fits
-from .guider import Guided, Progress, Translating, samples_of, ve_sigmas
+from .guider import Guided, Progress, Translating, as_given, samples_of, ve_sigmas
 from .null_text import FROM_INVERSION, GUIDANCE, Nulled
 
 METHODS = ["direct", "negative prompt", "null-text", "plain"]
@@ -52,6 +52,17 @@ class GuidedDecode(sockets.Node):
                     optional=True,
                     tooltip="From Null-Text / TOP with the same negative, cfg and sigmas. Needed by null-text.",
                 ),
+                io.Float.Input(
+                    "source_cfg",
+                    default=0.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Guidance of what the picture shows, in method direct. 0 takes cfg: what does not change "
+                    "comes back to the bit. 1, for edits: turns the picture further to target and keeps more of it, "
+                    "and does not bring it back.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The picture, for VAE Decode."),
@@ -74,6 +85,7 @@ class GuidedDecode(sockets.Node):
         cfg=GUIDANCE,
         trajectory=None,
         corrections=None,
+        source_cfg=0.0,
     ):
         sockets.check_choice("method", method, METHODS)
         samples, path = samples_of(model, latent), ve_sigmas(model, sigmas)
@@ -83,7 +95,7 @@ class GuidedDecode(sockets.Node):
                 raise ValueError(f"The method {method} needs the {socket} of {origin}: connect it, or choose another.")
         if trajectory is not None:
             check_fits(trajectory, samples)
-        guided, way = prepared(method, model, source, target, negative, cfg, trajectory, corrections)
+        guided, way = prepared(method, model, source, target, negative, cfg, source_cfg or cfg, trajectory, corrections)
         made = {}
 
         def down(model, x, *arguments, **more):
@@ -94,12 +106,14 @@ class GuidedDecode(sockets.Node):
         calls = (2 if method in ("direct", "null-text") else 1) * (len(path) - 1)
         report = f"{method}: {calls} network calls from sigma {path[0]:.4g} down"
         if trajectory is not None:
-            picture = made["picture"]
-            report += f"; {moved(model, picture, trajectory.states[0.0].to(picture).expand_as(picture))}"
+            picture, before = made["picture"], trajectory.states[0.0].to(made["picture"])
+            report += f"; {moved(model, picture, before.expand_as(picture))}"
+            if trajectory.given is not None:
+                decoded = as_given(decoded, picture == before, trajectory.given)
         return io.NodeOutput({**latent, "samples": decoded}, f"{report}.")
 
 
-def prepared(method, model, source, target, negative, cfg, trajectory, corrections):
+def prepared(method, model, source, target, negative, cfg, source_cfg, trajectory, corrections):
     """(Guided, the method to run on it)."""
     if method == "direct":
 
@@ -107,7 +121,7 @@ def prepared(method, model, source, target, negative, cfg, trajectory, correctio
             kept = trajectory.map(lambda state: state.to(x).expand_as(x))
             return cycle_sde(model, x, sigmas, extra_args, callback, path=kept, source=source, eta=0.0)
 
-        return Translating(model, source, target, negative, cfg, cfg), direct
+        return Translating(model, source, target, negative, cfg, source_cfg), direct
     if method == "null-text":
         guided = Nulled(model, target, negative, cfg)
 

@@ -157,8 +157,12 @@ class Guided:
             same["places"] = y == x
             return y
 
-        result = self.run(edited, samples, sigmas, callback)
-        return torch.where(same["places"].to(result.device), samples.to(result.device), result)
+        return as_given(self.run(edited, samples, sigmas, callback), same["places"], samples)
+
+
+def as_given(result, places, samples):
+    """The result of a run, and the LATENT tensor `samples` in the places that came back to the bit."""
+    return torch.where(places.to(result.device), samples.to(result), result)
 
 
 class Translating(Guided):

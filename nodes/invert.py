@@ -55,7 +55,9 @@ def invert(guided, samples, path, callback, *, solver="ab2", sampler=None, clip=
         return x
 
     # ends at up[-1], whichever way the levels are handed over
-    return guided.run(encode, samples, up, callback), made["trajectory"], made["clip"]
+    inverted = guided.run(encode, samples, up, callback)
+    made["trajectory"].given = _at_rest(samples)
+    return inverted, made["trajectory"], made["clip"]
 
 
 def comes_back(model, back, samples):
@@ -130,7 +132,8 @@ def told_by_vae(vae, samples):
     image = vae.decode(samples)
     back = vae.decode(vae.encode(image))
     alone = min(psnr(back.movedim(-1, 1), image.movedim(-1, 1), 1.0))
-    return f"The VAE alone comes back {'bit for bit' if alone == math.inf else f'at {alone:.1f} dB PSNR'}."
+    told = f"The VAE alone comes back {'bit for bit' if alone == math.inf else f'at {alone:.1f} dB PSNR'}."
+    return told if alone >= FAITHFUL else f"{told} Decoder Inversion in place of VAE Encode brings it nearer."
 
 
 class DDIMInvert(sockets.Node):

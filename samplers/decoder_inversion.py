@@ -68,9 +68,9 @@ def gradient_free(encode, decode, pictures, latents, *, steps=100, rate=0.01, to
 def _descended(look, pictures, latents, steps, rate, tolerance, callback):
     """Adam from `latents` along look(z) -> (D(z), the direction to go against), each picture's best being kept.
 
-    At most `steps` updates; a picture's end at a mean square of `tolerance`. rate: Adam's, as a share of the rms of each
-    picture's latent, warmed up over a tenth of the steps and then falling as a cosine. callback(step, D(z), least) after
-    each update, and before the first, as step 0.
+    At most `steps` updates; a picture's end at a mean square of `tolerance`. rate: Adam's, as a share of the rms of a
+    picture's latent, warmed up over a tenth of the steps and then falling as a cosine. callback(step, D(z), least) is
+    called after each update, and as step 0 before the first.
     """
     if steps < 0 or not rate > 0:
         raise ValueError("Decoder inversion takes 0 or more steps, at a rate above 0.")
@@ -98,7 +98,7 @@ def _descended(look, pictures, latents, steps, rate, tolerance, callback):
             return Inversion(best, before, least, used)
         used += going
         adam.param_groups[0]["lr"] = rate * _share(step, steps)
-        unit.grad = uphill() / size
+        unit.grad = uphill()
         adam.step()
 
 

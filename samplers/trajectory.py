@@ -7,7 +7,10 @@ class Trajectory:
     """The states that an encoding went through: used as its `callback`, then as the `clip` of a decode.
 
     picture: what was encoded, (B, C, H, W), clean. `states`: the state at each VE sigma that was met, the picture at 0.
+    `given`: the picture as it was before a model's scale, which rounds, or None.
     """
+
+    given = None
 
     def __init__(self, picture):
         self.states = {0.0: picture}

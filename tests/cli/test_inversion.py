@@ -37,6 +37,7 @@ def test_what_comes_back(two_flowers):
     ours = inverter(two_flowers)
     back = {way: psnrs(ours.came_back(way)[:, 0], ours.photos).mean().item() for way in WAYS}
     assert back["direct"] == 100
+    assert back["DDIM"] < back["direct, source unguided"] < 100
     assert back["negative prompt"] == pytest.approx(back["guidance 1"], abs=1e-3)
     assert back["DDIM"] < back["Null-Text"] + 1e-6
     assert back["Null-Text"] < back["TOP, noise at every step"]

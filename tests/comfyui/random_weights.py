@@ -82,6 +82,22 @@ def sdxl():
     )
 
 
+def koala():
+    """SDXL as distilled to KOALA 700M, at its depth, a quarter as wide in its deep layers."""
+    return unet(
+        num_res_blocks=[1] * 3,
+        channel_mult=[1, 1, 1],
+        transformer_depth=[0, 2, 5],
+        transformer_depth_output=[0] * 2 + [2] * 2 + [5] * 2,
+        transformer_depth_middle=5,
+        context_dim=2048,
+        num_head_channels=64,
+        use_linear_in_transformer=True,
+        num_classes="sequential",
+        adm_in_channels=2816,
+    )
+
+
 def sd3():
     """SD3 medium of 4 blocks, whose width is 64 a block."""
     return comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper(
@@ -144,6 +160,44 @@ def taesd_decoder():
     return comfy.taesd.taesd.Decoder().to("meta")
 
 
+def near_vae():
+    """A whole TAESD that is nearly an autoencoder: `averaging` puts in what the random weights leave out."""
+    return comfy.taesd.taesd.TAESD().to("meta")
+
+
+# how large its random weights are, and the four channels of its latents, of the three colours
+WRONG = 0.1
+COLOURS = torch.tensor([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0], [1.0, -1.0, 0.5]])
+
+
+def averaging(key, weight):
+    """A layer of `near_vae`: the encoder averages the colours, the decoder spreads them smoothly, both a little wrong.
+
+    Its encoder thus takes the fine detail of a latent for less than it is, as trained ones do.
+    """
+    part, _, layer = key.partition(".")
+    weight = WRONG * weight.float()
+    if key in ("vae_scale", "vae_shift"):
+        return torch.tensor(float(key == "vae_scale"))
+    three = range(3)
+    if layer in ("0.weight", "19.weight"):
+        weight[three, three, 1, 1] += 1
+    elif layer == "14.weight":
+        weight[:, :3, 1, 1] += COLOURS
+    elif layer == "14.bias":
+        weight -= COLOURS.sum(1) / 2
+    elif part == "taesd_decoder" and layer == "1.weight":
+        weight[:3, :, 1, 1] += torch.linalg.pinv(COLOURS)
+    elif part == "taesd_decoder" and layer == "1.bias":
+        weight[:3] += 0.5
+    elif part == "taesd_encoder" and layer in ("2.weight", "6.weight", "10.weight"):
+        weight[three, three, 1:, 1:] += 1 / 4
+    elif part == "taesd_decoder" and layer in ("7.weight", "12.weight", "17.weight"):
+        tent = torch.tensor([0.25, 0.5, 0.25])
+        weight[three, three] += tent[:, None] * tent
+    return weight
+
+
 # the last layer of each network, and by how much it is scaled
 OUTPUTS = {"out.2.weight": 0.5, "final_layer.linear.weight": 0.5}
 TIME = ("time_embed.0.weight", "time_in.in_layer.weight", "t_embedder.mlp.0.weight")
@@ -167,7 +221,7 @@ def smooth_in_time(weight):
     return weight * (FASTEST / speed).clamp(max=1).repeat(2)
 
 
-def write(folder, name):
+def weights_of(name):
     # a length that is no multiple of a layer's width, so that no two rows are the same
     normals = torch.randn(4_000_037, generator=torch.Generator().manual_seed(0)).half()
     weights = {}
@@ -178,7 +232,13 @@ def write(folder, name):
             weights[key] = smooth_in_time(weights[key].float()).half()
         if name == "sd2" and key == "output_blocks.11.1.transformer_blocks.0.norm1.bias":
             weights[key] *= 2  # by its spread of more than 0.09 ComfyUI knows that SD 2 predicts v
-    save_file(weights, Path(folder) / f"{name}.safetensors")
+        if name == "near_vae":
+            weights[key] = averaging(key, weights[key]).half()
+    return weights
+
+
+def write(folder, name):
+    save_file(weights_of(name), Path(folder) / f"{name}.safetensors")
 
 
 if __name__ == "__main__":

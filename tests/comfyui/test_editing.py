@@ -1,15 +1,12 @@
 """Cycle-SDE, Inpaint, DiffEdit and DDIB in the real server: against the core, to the bit, on real networks, misused."""
 
-import os
-import subprocess
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 from comfyui.pack.denoiser import TinyDenoiser, waves
 from comfyui.prompts import assert_clear
-from comfyui.server import COMFYUI, PYTHON, QUIET_THREADS, Refused
+from comfyui.server import Refused
 from comfyui.test_models import ARCHITECTURES, KINDS, Workflow, process_in, process_out, run, ve
 from confident_ode.samplers.cycle import cycle_sde, record
 from confident_ode.samplers.ddib import translate_by_ode, translate_by_sde
@@ -379,15 +376,12 @@ REAL = ("sd15", "sdxl", "sd3")
 
 
 @pytest.fixture(scope="module")
-def networks(server):
+def networks(server, give_weights):
     """Random weights of these networks in the server's models folder, for as long as this file needs them."""
-    folder = server.models / "diffusion_models"
-    folder.mkdir(exist_ok=True)
-    command = [PYTHON, Path(__file__).with_name("random_weights.py"), folder, *REAL]
-    subprocess.run(command, env={**os.environ, **QUIET_THREADS, "PYTHONPATH": str(COMFYUI)}, check=True)
+    give_weights(server, *REAL)
     yield
     for name in REAL:
-        (folder / f"{name}.safetensors").unlink()
+        (server.models / "diffusion_models" / f"{name}.safetensors").unlink()
     server.post("free", unload_models=True, free_memory=True)
 
 

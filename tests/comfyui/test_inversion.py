@@ -169,19 +169,53 @@ def test_a_companion_that_is_missing_or_wrong_is_refused(server):
     clipped("exact dpm++", "leave the clip out")
 
 
+# least dB of a rose that went up over 12 levels and came down over 20, or 7
+OTHER_STEPS = {"euler": 23, "heun": 40, "ab2": 40, "dpmpp_2m": 40, "fixed point": 34, "exact dpm++": 40}
+
+
 def test_another_number_of_steps_on_the_way_down(server):
-    """fixed point and exact dpm++ come down by any; what keeps a second state, or follows a trajectory, cannot."""
+    """A picture alone comes down by any; what keeps a second state, or follows a trajectory, is refused."""
     graph = Flowers(steps=12)
     graph.save("picture", latent=graph.latent)
-    more = graph.sigmas(20, 0.5)
-    for solver in ("fixed point", "exact dpm++"):
-        graph.save(solver, latent=graph.down(graph.up(solver), solver, sigmas=more)[0])
+    paths = {count: graph.sigmas(count, 0.5) for count in (20, 7)}
+    for solver in OTHER_STEPS:
+        inverted = graph.up(solver)
+        for count, path in paths.items():
+            graph.save(f"{solver} {count}", latent=graph.down(inverted, solver, sigmas=path)[0])
+    inverted = graph.up()
+    for method in ("negative prompt", "plain"):
+        guided = graph.guided(inverted, method, sigmas=paths[20])
+        graph.save(method, latent=guided[0], text=guided[1])
     saved = kept(server, graph)
-    for solver in ("fixed point", "exact dpm++"):
-        assert psnr_of_pixels(saved[solver]["latent"], saved["picture"]["latent"]) > 22
-    graph = Flowers(steps=4)
-    graph.save("refused", latent=graph.guided(graph.up(), sigmas=graph.sigmas(6, 0.5))[0])
-    refused(server, graph, "has no state at sigma")
+    picture = saved["picture"]["latent"]
+    figures = {name: psnr_of_pixels(what["latent"], picture) for name, what in saved.items() if name != "picture"}
+    print(figures)
+    for solver, least in OTHER_STEPS.items():
+        assert min(figures[f"{solver} {count}"] for count in paths) > least
+    assert figures["negative prompt"] > figures["plain"]
+    for method in ("negative prompt", "plain"):
+        assert re.match(rf"{method}: 21 network calls .*; the picture lies at", saved[method]["text"])
+
+    def attempt(says, build):
+        graph = Flowers(steps=4)
+        graph.save("refused", latent=build(graph, graph.sigmas(6, 0.5))[0])
+        refused(server, graph, says)
+
+    for solver in PAIRED:
+        attempt("other noise levels: decode with", lambda g, p, s=solver: g.down(g.up(s), s, sigmas=p))
+    attempt("has no state at sigma", lambda g, p: g.guided(g.up(), sigmas=p))
+    attempt("found on other noise levels: decode with", decoded_by_corrections)
+    attempt("has no state at sigma", kept_outside_a_mask)
+
+
+def decoded_by_corrections(graph, path):
+    inverted = graph.up()
+    return graph.guided(inverted, "null-text", corrections=graph.fit(inverted)[0], sigmas=path)
+
+
+def kept_outside_a_mask(graph, path):
+    inverted, mask = graph.up(), graph.node("SolidMask", value=0.5, width=32, height=32)[0]
+    return graph.down(inverted, "ab2", trajectory=inverted[2], mask=mask, sigmas=path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -230,8 +264,10 @@ def test_direct_comes_back_to_the_bit_where_plain_does_not(server):
     for method in ("direct", "negative prompt", "plain"):
         decoded = graph.guided(inverted, method)
         graph.save(method, latent=decoded[0], text=decoded[1])
-    edited = graph.guided(inverted, target=graph.daisy)
-    graph.save("edited", latent=edited[0], text=edited[1])
+    for name, source_cfg in {"edited": 0.0, "as high": 7.5, "unguided": 1.0}.items():
+        edited = graph.guided(inverted, target=graph.daisy, source_cfg=source_cfg)
+        graph.save(name, latent=edited[0], text=edited[1])
+    graph.save("same, unguided", latent=graph.guided(inverted, source_cfg=1.0)[0])
     graph.save("picture", latent=graph.latent)
     saved = kept(server, graph)
     picture = saved["picture"]["latent"]
@@ -240,6 +276,10 @@ def test_direct_comes_back_to_the_bit_where_plain_does_not(server):
     plain, away = (psnr_of_pixels(saved[name]["latent"], picture) for name in ("plain", "negative prompt"))
     assert plain < 25 < away
     assert psnr_of_pixels(saved["edited"]["latent"], picture) < 30
+    torch.testing.assert_close(saved["as high"]["latent"], saved["edited"]["latent"], **SAME)
+    # an unguided source is another edit, and does not bring the picture back
+    assert psnr_of_pixels(saved["unguided"]["latent"], saved["edited"]["latent"]) < 40
+    assert psnr_of_pixels(saved["same, unguided"]["latent"], picture) < 40
     assert f"{saved['plain']['text']}".startswith("plain: 13 network calls from sigma")
 
 
@@ -380,14 +420,17 @@ def small_network(tmp_path_factory):
     return folder / "small.safetensors"
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16 weights"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16 weights", "fp16"])
 def test_a_text_model_comes_back_and_is_left_as_it_was(start_server, small_network, precision):
-    server = start_server(*["--fp16-unet"] * (precision == "fp16 weights"))
+    server = start_server(*["--fp16-unet"] * (precision != "fp32"))
     folder = server.models / "diffusion_models"
     folder.mkdir(exist_ok=True)
     (folder / "small.safetensors").symlink_to(small_network)
     graph = Workflow()
     model = graph.node("UNETLoader", unet_name="small.safetensors", weight_dtype="default")[0]
+    if precision == "fp16":
+        # a CPU would compute in float32
+        model = graph.node("ModelComputeDtype", model=model, dtype="fp16")[0]
     shown, nothing = (graph.prompt(fill="normal", tokens=4, width=768, seed=seed) for seed in (1, 2))
     unit = graph.picture(batch=1, means="")
     picture = graph.node("LatentMultiply", samples=unit, multiplier=1 / 0.18215)[0]

@@ -50,7 +50,7 @@ def test_the_schema_is_the_committed_one(nodes):
 
 
 def test_every_node_is_this_packs_and_in_one_menu(nodes):
-    assert len(nodes) == 24
+    assert len(nodes) == 25
     assert {info["python_module"] for info in nodes.values()} == {"custom_nodes.confident-ode"}
     assert {info["category"] for info in nodes.values()} == {"CODE"}
 

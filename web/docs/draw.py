@@ -473,6 +473,23 @@ def null_text(pack):
     return pack.sheet(titles, [list(row) for row in zip(*columns, strict=True)], ["a rose again", "a daisy"])
 
 
+def decoder_inversion(pack):
+    sys.path.insert(0, str(ROOT / "tests" / "comfyui"))
+    import comfy.sd
+    import random_weights
+
+    vae = comfy.sd.VAE(sd=random_weights.weights_of("near_vae"))
+    photo = pack.example("rose-2", "none")[1]
+    rows = []
+    for picture in (vae.decode(vae.encode(photo)), photo):
+        cells = [pack.cell(picture), pack.scored(vae.decode(vae.encode(picture)), picture)]
+        for method in ("gradient-free", "gradient"):
+            found = pack("DecoderInversion", picture, vae, method, 100, 0.1)[0]
+            cells.append(pack.scored(vae.decode(found["samples"]), picture))
+        rows.append(cells)
+    return pack.sheet(["picture", "VAE alone", "gradient-free", "gradient"], rows, ["of the VAE", "a photo"])
+
+
 PAGES = {
     "CODE_LoadPixelPrior": load_pixel_prior,
     "CODE_ClassCondition": class_condition,
@@ -483,6 +500,7 @@ PAGES = {
     "CODE_ODEDecode": ode_decode,
     "CODE_NullText": null_text,
     "CODE_GuidedDecode": guided_decode,
+    "CODE_DecoderInversion": decoder_inversion,
     "CODE_SDEdit": sdedit,
     "CODE_CycleSDE": cycle_sde,
     "CODE_Inpaint": inpaint,
