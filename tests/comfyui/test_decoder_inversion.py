@@ -1,13 +1,9 @@
 """Decoder Inversion in the real server, on a TAESD whose weights make it nearly an autoencoder."""
 
-import os
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
-from comfyui.server import COMFYUI, PYTHON, QUIET_THREADS
 from comfyui.test_inversion import SAME, Flowers, kept, refused
 from comfyui.test_memory import MB, held
 from comfyui.test_memory import server as memory_server  # noqa: F401
@@ -23,26 +19,10 @@ GAIN_DB = 10.0
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    if not PYTHON.is_file():
-        pytest.skip("no ComfyUI")
-    folder = tmp_path_factory.mktemp("weights")
-    command = [PYTHON, Path(__file__).with_name("random_weights.py"), folder, "near_vae"]
-    subprocess.run(command, env={**os.environ, **QUIET_THREADS, "PYTHONPATH": str(COMFYUI)}, check=True)
-    return folder / "near_vae.safetensors"
-
-
-@pytest.fixture(scope="module")
-def with_vae(server, weights):
-    yield holding(server, weights)
-    (server.models / "vae" / weights.name).unlink()
-
-
-def holding(server, weights):
-    folder = server.models / "vae"
-    folder.mkdir(exist_ok=True)
-    (folder / weights.name).symlink_to(weights)
-    return server
+def with_vae(server, give_weights):
+    give_weights(server, "near_vae")
+    yield server
+    (server.models / "vae" / "near_vae.safetensors").unlink()
 
 
 class Vae(Workflow):
@@ -181,7 +161,7 @@ def test_it_counts_its_steps_and_can_be_interrupted(with_vae, method):
     assert not running.error
 
 
-def test_what_it_cannot_do_is_refused(with_vae, weights):
+def test_what_it_cannot_do_is_refused(with_vae):
     def attempt(says, **inputs):
         graph = Vae()
         links = {name: make(graph) if callable(make) else make for name, make in inputs.items()}
@@ -204,7 +184,7 @@ def test_what_it_cannot_do_is_refused(with_vae, weights):
     attempt("too small for this VAE", image=image(height=7))
     attempt("0 or more steps", steps=number("PrimitiveInt", -1))
     attempt("a rate above 0", rate=number("PrimitiveFloat", -1.0))
-    near = load_file(weights)
+    near = load_file(with_vae.models / "vae/near_vae.safetensors")
     files = {name: {key: value * (torch.nan if name in key else 1) for key, value in near.items()} for name in PARTS}
     # by one layer ComfyUI takes it for Stable Audio's, and by another for a preview of Stable Cascade's
     files |= {"sound": {"decoder.layers.1.layers.0.beta": torch.zeros(2048)}}
@@ -218,9 +198,10 @@ def test_what_it_cannot_do_is_refused(with_vae, weights):
     attempt("at its size", vae=loaded("preview"))
 
 
-def test_it_leaves_nothing_behind(memory_server, weights):  # noqa: F811
+def test_it_leaves_nothing_behind(memory_server, give_weights):  # noqa: F811
     """Twice, and interrupted: what the server holds is what it held after the first."""
-    info, figures = holding(memory_server, weights).object_info(), []
+    give_weights(memory_server, "near_vae")
+    info, figures = memory_server.object_info(), []
     for seed in range(3):
         graph = Vae(batch=2, seed=seed)
         for method in METHODS[seed == 2 :]:
@@ -238,9 +219,10 @@ def test_it_leaves_nothing_behind(memory_server, weights):  # noqa: F811
     assert all(now.tensors <= first.tensors + MB / 4 for now in others)
 
 
-def test_half_precision(start_server, weights):
+def test_half_precision(start_server, give_weights):
     """No NaN, and nearer."""
-    server = holding(start_server("--fp16-vae"), weights)
+    server = start_server("--fp16-vae")
+    give_weights(server, "near_vae")
     graph = Vae()
     for method in METHODS:
         found = graph.found(method, steps=20)
