@@ -81,8 +81,8 @@ def report(ways, robust, drawn, judge, pictures):
         ),
         Heading("Under noise and a wrong class"),
         Text(
-            f"PSNR in dB to what was inverted, {min(FEW, len(pictures))} photos: with pixel noise of a standard "
-            "deviation of 255, and inverted and decoded under another class than theirs."
+            f"PSNR in dB to what was inverted, {min(FEW, len(pictures))} photos: with pixel noise, its standard "
+            "deviation out of 255, and inverted and decoded under another class than theirs."
         ),
         Table(
             [
