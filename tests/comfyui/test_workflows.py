@@ -165,9 +165,11 @@ def fit(model, trajectory, sigmas, positive, negative, cfg, updates, noise_bias,
     return [null_text(model.unthresholded(positive), start, sigmas, **links, **settings)]
 
 
-def guided_decode(model, latent, sigmas, source, target, method, cfg, negative, trajectory, corrections=None):
+def guided_decode(
+    model, latent, sigmas, source, target, method, cfg, negative, trajectory, source_cfg, corrections=None
+):
     if method == "direct":
-        target, source = both(model, source, target, cfg, cfg, negative)
+        target, source = both(model, source, target, cfg, source_cfg or cfg, negative)
         return [cycle_sde(target, latent, sigmas, path=trajectory, source=source, eta=0.0)]
     if method == "plain":
         return [ode.euler(both(model, source, target, cfg, cfg, negative)[0], latent, sigmas)]
