@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -15,7 +16,7 @@ from .editing import Editor, decoding
 
 # noise_bias of those that fit corrections
 FITTED = {"Null-Text": "off", "TOP, noise at the depth": "first", "TOP, noise at every step": "every"}
-DIRECT = ("direct", "direct, source unguided")
+DIRECT = ("direct", "direct, away from no class", "direct, source unguided")
 WAYS = ("guidance 1", "DDIM", "negative prompt", *DIRECT, *FITTED)
 # standard deviations of pixel noise, of 255
 NOISES = (5, 10, 20)
@@ -54,8 +55,9 @@ class Inverter(Editor):
         if way == "negative prompt":
             return lambda to: euler(self.away_from(labels, to), top, path)
         if way in DIRECT:
-            source = self.guided(labels) if way == "direct" else self.plain(labels)
-            return lambda to: cycle_sde(self.guided(to), top, path, path=kept, source=source, eta=0.0)
+            target = partial(self.away_from, labels) if way == "direct" else self.guided
+            source = self.guided(labels) if way == "direct, away from no class" else self.plain(labels)
+            return lambda to: cycle_sde(target(to), top, path, path=kept, source=source, eta=0.0)
         unconditional, null = self.null_model()
         fit = {"unconditional": unconditional, "guidance": self.guidance}
         options = {"null": null, "path": kept, "updates": self.updates, "noise_bias": FITTED[way]}

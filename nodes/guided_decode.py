@@ -41,8 +41,9 @@ class GuidedDecode(sockets.Node):
                 *sockets.guidance(
                     "Guidance. Higher turns the picture further towards target and keeps less of it; 1 is off.",
                     GUIDANCE,
-                    "What cfg leads away from: an empty prompt, or the prior's unconditional output. Method negative "
-                    "prompt leads away from source instead.",
+                    "What cfg leads away from: an empty prompt, or the prior's unconditional output. Left out, direct "
+                    "leads away from source: more edits succeed, and a cfg of 5 keeps more. negative prompt always "
+                    "does so.",
                 ),
                 sockets.Trajectory.Input(
                     "trajectory", optional=True, tooltip=f"{FROM_INVERSION} Needed by direct; others report with it."
@@ -95,7 +96,7 @@ class GuidedDecode(sockets.Node):
                 raise ValueError(f"The method {method} needs the {socket} of {origin}: connect it, or choose another.")
         if trajectory is not None:
             check_fits(trajectory, samples)
-        guided, way = prepared(method, model, source, target, negative, cfg, source_cfg or cfg, trajectory, corrections)
+        guided, way = prepared(method, model, source, target, negative, cfg, source_cfg, trajectory, corrections)
         made = {}
 
         def down(model, x, *arguments, **more):
@@ -121,7 +122,9 @@ def prepared(method, model, source, target, negative, cfg, source_cfg, trajector
             kept = trajectory.map(lambda state: state.to(x).expand_as(x))
             return cycle_sde(model, x, sigmas, extra_args, callback, path=kept, source=source, eta=0.0)
 
-        return Translating(model, source, target, negative, cfg, source_cfg), direct
+        # what is guided away from itself stays what it is
+        away = negative if source_cfg else negative or source
+        return Translating(model, source, target, away, cfg, source_cfg or cfg), direct
     if method == "null-text":
         guided = Nulled(model, target, negative, cfg)
 

@@ -53,7 +53,8 @@ class Flowers(Pixels):
     def guided(self, inverted, method="direct", **inputs):
         links = {"model": self.model, "latent": inverted[0], "sigmas": inverted[1], "trajectory": inverted[2]}
         conditions = {"source": self.rose, "target": self.rose, "negative": self.nothing}
-        return self.node("CODE_GuidedDecode", **{**links, **conditions, "method": method, "cfg": 7.5, **inputs})
+        inputs = {**links, **conditions, "method": method, "cfg": 7.5, **inputs}
+        return self.node("CODE_GuidedDecode", **{name: value for name, value in inputs.items() if value is not None})
 
 
 def kept(server, graph, timeout=300):
@@ -267,6 +268,10 @@ def test_direct_comes_back_to_the_bit_where_plain_does_not(server):
     for name, source_cfg in {"edited": 0.0, "as high": 7.5, "unguided": 1.0}.items():
         edited = graph.guided(inverted, target=graph.daisy, source_cfg=source_cfg)
         graph.save(name, latent=edited[0], text=edited[1])
+    for name, target in {"same, away": graph.rose, "edited, away": graph.daisy}.items():
+        graph.save(name, latent=graph.guided(inverted, target=target, negative=None)[0])
+    named = graph.guided(inverted, target=graph.daisy, negative=graph.rose)
+    graph.save("edited, away by name", latent=named[0])
     graph.save("same, unguided", latent=graph.guided(inverted, source_cfg=1.0)[0])
     graph.save("picture", latent=graph.latent)
     saved = kept(server, graph)
@@ -277,6 +282,10 @@ def test_direct_comes_back_to_the_bit_where_plain_does_not(server):
     assert plain < 25 < away
     assert psnr_of_pixels(saved["edited"]["latent"], picture) < 30
     torch.testing.assert_close(saved["as high"]["latent"], saved["edited"]["latent"], **SAME)
+    # without a negative it leads away from source
+    torch.testing.assert_close(saved["same, away"]["latent"], picture, **SAME)
+    torch.testing.assert_close(saved["edited, away"]["latent"], saved["edited, away by name"]["latent"], **SAME)
+    assert psnr_of_pixels(saved["edited, away"]["latent"], saved["edited"]["latent"]) < 40
     # an unguided source is another edit, and does not bring the picture back
     assert psnr_of_pixels(saved["unguided"]["latent"], saved["edited"]["latent"]) < 40
     assert psnr_of_pixels(saved["same, unguided"]["latent"], picture) < 40
@@ -317,10 +326,7 @@ def test_what_null_text_and_guided_decode_cannot_do_is_refused(server):
         if node == "NullText":
             graph.save("refused", text=graph.fit(inverted, **links)[1])
         else:
-            made = graph.guided(inverted, **links)
-            for name in [name for name, value in links.items() if value is None]:
-                del graph[made]["inputs"][name]
-            graph.save("refused", latent=made[0])
+            graph.save("refused", latent=graph.guided(inverted, **links)[0])
         refused(server, graph, says)
 
     def two(graph):
@@ -345,7 +351,8 @@ def test_what_null_text_and_guided_decode_cannot_do_is_refused(server):
     attempt("needs the corrections of Null-Text", "GuidedDecode", method="null-text")
     attempt("those of another picture, batch or MODEL", "GuidedDecode", method="null-text", corrections=of_two)
     attempt("found on other noise levels", "GuidedDecode", method="null-text", corrections=of_other_path)
-    attempt("connect negative", "GuidedDecode", negative=None)
+    attempt("connect negative", "GuidedDecode", method="plain", negative=None)
+    attempt("connect negative", "GuidedDecode", source_cfg=3.0, negative=None)
 
 
 def test_null_text_counts_its_steps_and_can_be_interrupted(server):

@@ -166,10 +166,11 @@ def fit(model, trajectory, sigmas, positive, negative, cfg, updates, noise_bias,
 
 
 def guided_decode(
-    model, latent, sigmas, source, target, method, cfg, negative, trajectory, source_cfg, corrections=None
+    model, latent, sigmas, source, target, method, cfg, trajectory, source_cfg, negative=False, corrections=None
 ):
     if method == "direct":
-        target, source = both(model, source, target, cfg, source_cfg or cfg, negative)
+        # guided away from itself, the source is as without guidance
+        target, source = both(model, source, target, cfg, source_cfg or (cfg if negative is None else 1.0), negative)
         return [cycle_sde(target, latent, sigmas, path=trajectory, source=source, eta=0.0)]
     if method == "plain":
         return [ode.euler(both(model, source, target, cfg, cfg, negative)[0], latent, sigmas)]
