@@ -1,11 +1,13 @@
 """Calibrating a prior for the automatic mode."""
 
+from dataclasses import replace
+
 from rich.console import Console
 
 from ..evaluation.calibrating import calibrate, calibrate_calls
 from ..evaluation.classifier import load_classifier
 from ..priors.calibration import FILE
-from ..priors.loading import find, load
+from ..priors.loading import find, layout, load, mark
 from ..priors.photos import read_photos
 from ..priors.train import mixed_precision
 from .judge import say, table
@@ -19,14 +21,15 @@ def calibrate_prior(prior, photos, folder, classifier, read_from, restored, seed
     autocast = mixed_precision(loaded.device, precision)
     judge_of = load_classifier(classifier, loaded.device) if classifier else load_classifier(device=loaded.device)
     known = read_photos(photos, loaded.size, "train", say)
-    folder = folder or find(prior, "*.safetensors")
+    beside = find(prior, "*.safetensors")
+    folder = folder or beside
     make_folder(folder)
     with call_progress(Console(stderr=True)) as bar:
         task = bar.add_task(f"Calibrating {prior}", total=calibrate_calls(loaded, read_from, restored))
         found, numbers = calibrate(
             loaded, known, judge_of, read_from, restored, seed, autocast, on_call=lambda: bar.advance(task)
         )
-    found.save(folder)
+    replace(found, weights=mark(layout(beside)[0])).save(folder)
     for each in tables(numbers):
         Console().print(each)
     print(f"Written to {folder / FILE}: confident-ode restore PHOTO -o DIR --prior {prior} --preset auto")

@@ -20,7 +20,8 @@ class Calibration:
     levels: (n,) VE sigmas to read at, ascending. mean: (n * STATISTICS,) of clean pictures. directions: (n *
     STATISTICS, D), in which the kinds differ most, scaled so that pictures of a kind spread by 1 (Fisher's linear
     discriminants). centres: (K, D). kinds: the names of the damages. choices: the name of the settings for each kind.
-    settings: {name: settings}, dictionaries that `Settings.of` of the evaluation takes.
+    settings: {name: settings}, dictionaries that `Settings.of` of the evaluation takes. weights: the mark of the
+    weights that it is about, as `loading.mark` gives it, or "" where that is not known.
     """
 
     levels: torch.Tensor
@@ -30,6 +31,7 @@ class Calibration:
     kinds: tuple[str, ...]
     choices: tuple[str, ...]
     settings: dict[str, dict]
+    weights: str = ""
 
     @property
     def calls(self):
@@ -53,7 +55,7 @@ class Calibration:
 
     def save(self, folder):
         """Write it beside the prior in `folder`."""
-        said = {"kinds": self.kinds, "choices": self.choices, "settings": self.settings}
+        said = {name: getattr(self, name) for name in ("kinds", "choices", "settings", "weights")}
         tensors = {name: getattr(self, name).float().contiguous() for name in TENSORS}
         save_file(tensors, folder / FILE, {name: json.dumps(value) for name, value in said.items()})
 
@@ -68,7 +70,11 @@ def load_calibration(folder):
             said = {name: json.loads(value) for name, value in file.metadata().items()}
             tensors = {name: file.get_tensor(name) for name in TENSORS}
         calibration = Calibration(
-            **tensors, kinds=tuple(said["kinds"]), choices=tuple(said["choices"]), settings=dict(said["settings"])
+            **tensors,
+            kinds=tuple(said["kinds"]),
+            choices=tuple(said["choices"]),
+            settings=dict(said["settings"]),
+            weights=said.get("weights", ""),
         )
         whole = len(calibration.levels) * STATISTICS
         fits = calibration.mean.shape == (whole,) and calibration.directions.shape[0] == whole

@@ -1,9 +1,11 @@
 """Load a prior: a bundled name, a diffusers DDPM folder in either layout, or a hub id. Weights are safetensors only."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..samplers.denoisers import classifier_free_guidance, dynamic_thresholding, eps_denoiser, v_denoiser
 from ..samplers.noise_levels import NoiseLevels, cosine_betas, linear_betas, scaled_linear_betas
-from .calibration import Calibration, load_calibration
+from .calibration import FILE, Calibration, load_calibration
 from .graphs import Replayed
 
 HERE = Path(__file__).parent
@@ -156,7 +158,7 @@ def load(source, device="cpu", precision="fp32"):
         null=null,
         dtype=dtype,
         device=device,
-        calibration=load_calibration(folder),
+        calibration=_calibration(folder, unet),
     )
 
 
@@ -209,6 +211,27 @@ def check_weights(unet):
     lost = sorted(set(keys.items()) - found)
     if lost:
         raise ValueError(f"{unet / lost[0][1]} lacks {lost[0][0]}, which the index promises: fetch the prior again.")
+
+
+def mark(unet):
+    """12 hex digits of the weights in a folder of a network, by which a calibration knows them."""
+    digest = hashlib.sha256()
+    for path in sorted(unet.glob(f"{WEIGHTS.partition('.')[0]}*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _calibration(folder, unet):
+    calibration = load_calibration(folder)
+    if calibration is None or calibration.weights in ("", mark(unet)):
+        return calibration
+    warnings.warn(
+        f"{folder / FILE} was made for other weights, and is left out: make it anew with `confident-ode priors "
+        "calibrate`.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return None
 
 
 def _whole(unet):

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 from confident_ode.priors.calibration import FILE, Calibration, discriminants, load_calibration
-from confident_ode.priors.loading import bundled, load
+from confident_ode.priors.loading import bundled, layout, load, mark
 from confident_ode.samplers.statistics import STATISTICS
 from safetensors.torch import load_file, save_file
 
@@ -105,6 +105,17 @@ def test_the_bundled_priors_are_calibrated(name):
     assert calibration.kinds[0] == "no damage"
     assert len(calibration.kinds) == 25
     assert len(set(calibration.choices)) > 1
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_calibration_for_other_weights_is_left_out_with_a_warning(calibration, write, flat):
+    folder, _ = write(flat=flat)
+    marked = replace(calibration, weights=mark(layout(folder)[0]))
+    marked.save(folder)
+    assert load(folder).calibration.weights == marked.weights
+    replace(calibration, weights="0123456789ab").save(folder)
+    with pytest.warns(RuntimeWarning, match="made for other weights, and is left out"):
+        assert load(folder).calibration is None
 
 
 def test_a_prior_without_a_calibration_loads(write):
