@@ -16,7 +16,7 @@ from .editing import Editor, decoding
 
 # noise_bias of those that fit corrections
 FITTED = {"Null-Text": "off", "TOP, noise at the depth": "first", "TOP, noise at every step": "every"}
-DIRECT = ("direct", "direct, away from no class", "direct, source unguided")
+DIRECT = ("direct", "direct, away from source", "direct, source unguided")
 WAYS = ("guidance 1", "DDIM", "negative prompt", *DIRECT, *FITTED)
 # standard deviations of pixel noise, of 255
 NOISES = (5, 10, 20)
@@ -55,8 +55,8 @@ class Inverter(Editor):
         if way == "negative prompt":
             return lambda to: euler(self.away_from(labels, to), top, path)
         if way in DIRECT:
-            target = partial(self.away_from, labels) if way == "direct" else self.guided
-            source = self.guided(labels) if way == "direct, away from no class" else self.plain(labels)
+            target = partial(self.away_from, labels) if way == "direct, away from source" else self.guided
+            source = self.guided(labels) if way == "direct" else self.plain(labels)
             return lambda to: cycle_sde(target(to), top, path, path=kept, source=source, eta=0.0)
         unconditional, null = self.null_model()
         fit = {"unconditional": unconditional, "guidance": self.guidance}

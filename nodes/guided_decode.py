@@ -42,8 +42,7 @@ class GuidedDecode(sockets.Node):
                     "Guidance. Higher turns the picture further towards target and keeps less of it; 1 is off.",
                     GUIDANCE,
                     "What cfg leads away from: an empty prompt, or the prior's unconditional output. Left out, direct "
-                    "leads away from source: more edits succeed, and a cfg of 5 keeps more. negative prompt always "
-                    "does so.",
+                    "leads away from source, which changes more of the picture; negative prompt always does so.",
                 ),
                 sockets.Trajectory.Input(
                     "trajectory", optional=True, tooltip=f"{FROM_INVERSION} Needed by direct; others report with it."

@@ -160,7 +160,8 @@ def brought_down(title, **inputs):
     """Guided Decode of what was inverted as its source, to the same."""
     links = {"model": ("prior", "model"), "latent": ("invert", "latent"), "sigmas": ("invert", "sigmas")}
     conditions = {"source": ("source", "CONDITIONING"), "target": ("source", "CONDITIONING")}
-    return Node("CODE_GuidedDecode", {**links, **conditions, "trajectory": ("invert", "trajectory"), **inputs}, title)
+    guidance = {"negative": ("prior", "unconditional"), "trajectory": ("invert", "trajectory")}
+    return Node("CODE_GuidedDecode", {**links, **conditions, **guidance, **inputs}, title)
 
 
 def schedule(depth):
@@ -703,7 +704,7 @@ WORKFLOWS = {
         "## The picture comes back, also under guidance\n\nA rose is inverted as a rose, and brought down as a rose "
         "with a cfg of 7.5. **Plain** DDIM loses it, **Null-Text** with a noise bias at every step nearly returns it, "
         "and **direct** returns it to the last bit, as the reports say.\n\n**Try** the class *Daisy* at *target* of "
-        "the three Guided Decode: now it is an edit, and with a *cfg* of 5 **direct** keeps more of the rose. "
+        "the three Guided Decode: now it is an edit, and with *source_cfg* 1 **direct** keeps more of the rose. "
         "*noise_bias* off is Null-Text as published; it takes longest.",
         {
             "Picture and prior": {**whole("rose-2"), "source": class_of("rose"), "daisy": class_of("daisy")},
@@ -725,13 +726,8 @@ WORKFLOWS = {
             },
             "Down, with a cfg of 7.5": {
                 "direct": brought_down("Direct"),
-                "corrected": brought_down(
-                    "Null-Text",
-                    method="null-text",
-                    negative=("prior", "unconditional"),
-                    corrections=("fit", "corrections"),
-                ),
-                "plain": brought_down("Plain DDIM", method="plain", negative=("prior", "unconditional")),
+                "corrected": brought_down("Null-Text", method="null-text", corrections=("fit", "corrections")),
+                "plain": brought_down("Plain DDIM", method="plain"),
             },
             "Look": {
                 "report": told(("direct", "report")),

@@ -28,7 +28,7 @@ def test_a_report_and_its_pictures(flower_photos, two_flowers, tmp_path, capsys)
     rows = [line.strip("| ").split(" | ") for line in report.splitlines() if line.startswith("|")]
     assert [row[0] for row in rows if row[0] in WAYS] == [*WAYS, *WAYS]
     exact = {row[0] for row in rows if len(row) == 8 and row[3] == "100.00"}
-    assert exact == {"direct", "direct, away from no class"}
+    assert exact == {"direct", "direct, away from source"}
     assert all(np.asarray(Image.open(tmp_path / name)).std() > 10 for name in PICTURES)
     assert "](robustness.png)" in report
 
@@ -37,7 +37,7 @@ def test_what_comes_back(two_flowers):
     """Direct inversion to the bit, negative prompt as without guidance, and a fit better than plain DDIM."""
     ours = inverter(two_flowers)
     back = {way: psnrs(ours.came_back(way)[:, 0], ours.photos).mean().item() for way in WAYS}
-    assert back["direct"] == back["direct, away from no class"] == 100
+    assert back["direct"] == back["direct, away from source"] == 100
     assert back["DDIM"] < back["direct, source unguided"] < 100
     assert back["negative prompt"] == pytest.approx(back["guidance 1"], abs=1e-3)
     assert back["DDIM"] < back["Null-Text"] + 1e-6

@@ -53,8 +53,9 @@ class Half(Workflow):
 
 # least dB in two steps each way
 FLOORS = {"euler": 25, "heun": 40, "ab2": 38, "dpmpp_2m": 28, "fixed point": 37, "exact dpm++": 20}
-# the last digit of a state may round an input of the network the other way, by 8 times as much in bfloat16
-FLOORS |= dict.fromkeys(PAIRED, 90 if KIND == "fp16" else 70)
+FLOORS |= dict.fromkeys(PAIRED, 90)
+# 83 seen at 1024 pixels, where the others have 170
+FLOORS["edict"] = 90 if KIND == "fp16" else 70
 
 
 @pytest.mark.parametrize("network", SIZES)

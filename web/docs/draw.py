@@ -446,8 +446,7 @@ def inverted_rose(pack, steps=20):
 def came_down(pack, inverted, source, target, method, cfg=7.5, corrections=None):
     """Guided Decode: the IMAGE."""
     latent, sigmas, trajectory = inverted[:3]
-    away = None if method == "direct" else pack.no_class
-    links = (pack.model, latent, sigmas, source, target, method, away, cfg, trajectory, corrections)
+    links = (pack.model, latent, sigmas, source, target, method, pack.no_class, cfg, trajectory, corrections)
     return pack.decoded(pack("GuidedDecode", *links)[0])
 
 
